@@ -1,0 +1,43 @@
+"""One preprocessing for every stage: training, calibration, parity and cameras all come through here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+PAD_VALUE = 114
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Resize with the aspect ratio kept into the top left of a (height, width) canvas, the rest grey.
+
+    The top-left alignment makes the way back a single division: original = input / scale.
+    """
+
+    height: int
+    width: int
+
+    def scale_for(self, image_height: int, image_width: int) -> float:
+        return min(self.height / image_height, self.width / image_width)
+
+    def __call__(self, image: np.ndarray, out: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+        """uint8 (h, w, 3) BGR -> uint8 (height, width, 3) BGR and the scale; writes into `out` if given."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"an image must be uint8 (h, w, 3) BGR, but got {image.dtype} {image.shape}")
+        h, w = image.shape[:2]
+        scale = self.scale_for(h, w)
+        size = (max(1, min(self.width, round(w * scale))), max(1, min(self.height, round(h * scale))))
+        if out is None:
+            out = np.empty((self.height, self.width, 3), np.uint8)
+        # Area averaging keeps small people legible when the frame shrinks by more than about 1.5.
+        how = cv2.INTER_AREA if scale < 0.67 else cv2.INTER_LINEAR
+        if size == (w, h):
+            out[:h, :w] = image
+        else:
+            out[: size[1], : size[0]] = cv2.resize(image, size, interpolation=how)
+        out[size[1] :] = PAD_VALUE
+        out[: size[1], size[0] :] = PAD_VALUE
+        return out, scale

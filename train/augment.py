@@ -1,0 +1,157 @@
+"""Augmentation of whole frames with their boxes: zoom, flip, colour, new clothes, occlusion, degradation.
+
+Everything works on uint8 BGR frames and float xyxy boxes; randomness comes from the generator that is
+passed in, so a sample is reproducible.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from personsearch.core.boxes import area, clip
+from personsearch.core.preprocess import PAD_VALUE, Letterbox
+from personsearch.train.settings import AugmentSettings
+
+MIN_VISIBLE, MIN_SIDE = 0.5, 6.0
+
+
+def flip(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    width = image.shape[1]
+    flipped = boxes.copy()
+    flipped[:, 0], flipped[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
+    return np.ascontiguousarray(image[:, ::-1]), flipped
+
+
+def jitter_colour(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """Brightness, contrast, gamma, saturation and white balance of the whole frame."""
+    gain = 1 + strength * rng.uniform(-0.25, 0.25) + strength * rng.uniform(-0.12, 0.12, 3)
+    offset = strength * rng.uniform(-20, 20)
+    gamma = np.exp(strength * rng.uniform(-0.3, 0.3))
+    levels = np.arange(256, dtype=np.float32)[:, None]
+    table = 255 * np.clip((levels * gain + offset) / 255, 0, 1) ** gamma
+    image = cv2.LUT(image, table.astype(np.uint8)[:, None].transpose(1, 0, 2))
+    if rng.random() < 0.5:
+        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+        saturation = 1 + strength * rng.uniform(-0.5, 0.3)
+        image = cv2.addWeighted(image, saturation, grey, 1 - saturation, 0)
+    return image
+
+
+def recolour_person(image: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> None:
+    """Dress a person anew in place: torso and legs get a hue and a brightness of their own, with soft edges.
+
+    The result is a new person for recognition, so the caller must drop the identity label.
+    """
+    x1, y1, x2, y2 = clip(box[None], *image.shape[:2])[0].astype(int)
+    if x2 - x1 < 8 or y2 - y1 < 16:
+        return
+    patch = image[y1:y2, x1:x2]
+    h, w = patch.shape[:2]
+    hsv = cv2.cvtColor(patch, cv2.COLOR_BGR2HSV).astype(np.float32)
+    out = patch.astype(np.float32)
+    for top, bottom in ((0.14, 0.52), (0.48, 0.95)):
+        mask = np.zeros((h, w), np.float32)
+        centre, axes = (w // 2, int(h * (top + bottom) / 2)), (max(2, int(w * 0.42)), max(2, int(h * (bottom - top) / 2)))
+        cv2.ellipse(mask, centre, axes, 0, 0, 360, 1.0, -1)
+        mask = cv2.blur(mask, (max(3, w // 6), max(3, h // 16)))[..., None]
+        changed = hsv.copy()
+        changed[..., 0] = (changed[..., 0] + rng.uniform(0, 180)) % 180
+        changed[..., 1] = np.clip(changed[..., 1] * rng.uniform(0.4, 2.2) + rng.uniform(0, 60), 0, 255)
+        changed[..., 2] = np.clip(changed[..., 2] * rng.uniform(0.5, 1.6) + rng.uniform(-20, 30), 0, 255)
+        dressed = cv2.cvtColor(changed.astype(np.uint8), cv2.COLOR_HSV2BGR)
+        out = out * (1 - mask) + dressed * mask
+    image[y1:y2, x1:x2] = out.astype(np.uint8)
+
+
+def occlude(image: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> None:
+    """Cover up to half of one person in place with a piece of the same frame."""
+    if len(boxes) == 0:
+        return
+    x1, y1, x2, y2 = clip(boxes[rng.integers(len(boxes))][None], *image.shape[:2])[0].astype(int)
+    w, h = x2 - x1, y2 - y1
+    if w < 8 or h < 16:
+        return
+    cover_h, cover_w = int(h * rng.uniform(0.2, 0.5)), int(w * rng.uniform(0.4, 1.0))
+    from_y = rng.integers(0, image.shape[0] - cover_h + 1)
+    from_x = rng.integers(0, image.shape[1] - cover_w + 1)
+    to_y = y2 - cover_h if rng.random() < 0.6 else y1 + int(rng.integers(0, h - cover_h + 1))
+    to_x = x1 + int(rng.integers(0, w - cover_w + 1))
+    image[to_y : to_y + cover_h, to_x : to_x + cover_w] = image[
+        from_y : from_y + cover_h, from_x : from_x + cover_w
+    ].copy()
+
+
+def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What cheap cameras do: blur, noise, low light, heavy compression; one or two of them."""
+    for kind in rng.choice(4, size=int(rng.integers(1, 3)), replace=False):
+        if kind == 0:
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.4))
+        elif kind == 1:
+            noise = rng.normal(0, rng.uniform(3, 12), image.shape[:2] + (1,)).astype(np.int16)
+            image = np.clip(image.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+        elif kind == 2:
+            image = cv2.convertScaleAbs(image, alpha=rng.uniform(0.35, 0.8))
+        else:
+            quality = int(rng.integers(20, 60))
+            image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    return image
+
+
+def place(
+    image: np.ndarray, boxes: np.ndarray, letterbox: Letterbox, zoom: tuple[float, float], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Put a frame on the canvas at a random zoom and position.
+
+    zoom  range of factors on the letterbox scale: above 1 shows a part of the frame, below 1 leaves a grey border
+    Returns the canvas, the boxes on it, and which of them are still visible by half and big enough.
+    """
+    if zoom == (1.0, 1.0):
+        canvas, scale = letterbox(image)
+        offset = np.zeros(2, np.float32)
+    else:
+        factor = float(np.exp(rng.uniform(np.log(zoom[0]), np.log(zoom[1]))))
+        scale = letterbox.scale_for(*image.shape[:2]) * factor
+        how = cv2.INTER_AREA if scale < 0.67 else cv2.INTER_LINEAR
+        resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=how)
+        h, w = resized.shape[:2]
+        # Negative room: the canvas is a window on the frame; positive room: the frame floats on the canvas.
+        x = int(rng.integers(min(0, letterbox.width - w), max(0, letterbox.width - w) + 1))
+        y = int(rng.integers(min(0, letterbox.height - h), max(0, letterbox.height - h) + 1))
+        canvas = np.full((letterbox.height, letterbox.width, 3), PAD_VALUE, np.uint8)
+        cx, cy = max(0, x), max(0, y)
+        fx, fy = max(0, -x), max(0, -y)
+        tw, th = min(letterbox.width - cx, w - fx), min(letterbox.height - cy, h - fy)
+        canvas[cy : cy + th, cx : cx + tw] = resized[fy : fy + th, fx : fx + tw]
+        offset = np.array([x, y], np.float32)
+    moved = boxes * scale + np.tile(offset, 2)
+    cut = clip(moved, letterbox.height, letterbox.width)
+    size = (cut[:, 2:] - cut[:, :2]).min(1) if len(cut) else np.zeros(0)
+    visible = (area(cut) >= MIN_VISIBLE * np.maximum(area(moved), 1e-6)) & (size >= MIN_SIDE)
+    return canvas, cut.astype(np.float32), visible
+
+
+def before_teacher(
+    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, settings: AugmentSettings, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Changes that make another picture of (possibly) other people: the teacher sees them too."""
+    if rng.random() < settings.flip:
+        image, boxes = flip(image, boxes)
+    chosen = rng.random(len(boxes)) < settings.recolour_people
+    if chosen.any():
+        image, labels = image.copy(), np.where(chosen, -1, labels)
+        for box in boxes[chosen]:
+            recolour_person(image, box, rng)
+    if rng.random() < settings.colour:
+        image = jitter_colour(image, rng)
+    return image, boxes, labels
+
+
+def after_teacher(image: np.ndarray, boxes: np.ndarray, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
+    """Changes that hide what is there: only the student sees them, and must still say the same."""
+    if rng.random() < settings.occlude:
+        image = image.copy()
+        occlude(image, boxes, rng)
+    if rng.random() < settings.degrade:
+        image = degrade(image, rng)
+    return image

@@ -1,0 +1,265 @@
+"""The training loop: steps, schedule, checkpoints that resume exactly, progress and validation."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from personsearch.core.errors import CheckpointError, DataError
+from personsearch.core.evaluation import Report, run_model, score_run
+from personsearch.train import distributed
+from personsearch.train.checkpoint import fill, load_checkpoint, save_checkpoint
+from personsearch.train.csp import CSPStem
+from personsearch.train.initial_weights import load_yolox_nano
+from personsearch.train.network import PersonSearch, Sampled, Targets
+from personsearch.train.oim import OIMLoss
+from personsearch.train.protonorm import BACKGROUND
+from personsearch.train.resnet import load_imagenet
+from personsearch.train.samples import Samples, WeightedDraws, collate, load_split, quiet_worker, read_image
+from personsearch.train.settings import TrainSettings
+from personsearch.train.teacher import EmbeddingTeacher, TeacherSpace
+from personsearch.train.torch_searcher import TorchSearcher
+
+
+class Trainer:
+    """Everything a run holds. `run()` trains to the end; a stopped run continues from `last.pth`."""
+
+    def __init__(self, settings: TrainSettings, resume: bool = False) -> None:
+        self.settings, self.out = settings, Path(settings.out)
+        self.device = torch.device(_device(settings.device))
+        torch.manual_seed(settings.seed + distributed.rank())
+        teacher = EmbeddingTeacher(settings.teacher.embedding) if settings.teacher.embedding else None
+        canvas = (settings.model.height, settings.model.width)
+        self.samples = Samples(settings.data, canvas, teacher, settings.teacher.boxes_per_image, settings.seed)
+        self.network = PersonSearch(settings.model)
+        self._initialise()
+        identity = settings.model.identity
+        self.identity = OIMLoss(
+            max(1, len(self.samples.identity_table)),
+            identity.queue,
+            identity.dimensions,
+            temperature=identity.temperature,
+            momentum="iou" if identity.loss == "loim" else identity.oim_momentum,
+            min_step=identity.min_step,
+            max_step=identity.max_step,
+        )
+        self.teacher_space = TeacherSpace(identity.dimensions)
+        for module in (self.network, self.identity, self.teacher_space):
+            module.to(self.device)
+        self.optimiser = _optimiser(settings, self.network)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.optimiser.amp == "fp16")
+        batch = settings.optimiser.batch * distributed.world_size()
+        self.steps_per_epoch = settings.optimiser.steps_per_epoch or math.ceil(len(self.samples) / batch)
+        self.total_steps = self.steps_per_epoch * settings.optimiser.epochs
+        self.step, self.stop_requested, self.history = 0, False, []  # type: int, bool, list[dict[str, float]]
+        if resume:
+            self._resume()
+
+    def _initialise(self) -> None:
+        path = self.settings.init
+        if path.endswith(".onnx"):
+            load_yolox_nano(self.network, path)
+        elif path:
+            fill(self.network, load_checkpoint(path)["model"], path)
+        if self.settings.init_resnet:
+            if self.settings.model.backbone != "resnet50":
+                raise CheckpointError("init_resnet needs model.backbone: resnet50")
+            load_imagenet(self.network.stem, self.network.head, self.settings.init_resnet)  # type: ignore[arg-type]
+
+    # --- one step ---------------------------------------------------------------------------------------------
+
+    def train_step(self, images: Tensor, targets: list[Targets]) -> dict[str, float]:
+        """Forward, backward, optimiser, and only then the look-up table. Raises DataError on a loss that is not finite."""
+        options, weights = self.settings.optimiser, self.settings.loss
+        images = images.to(self.device, non_blocking=True)
+        targets = [_to(t, self.device) for t in targets]
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base_rate"] * self.rate_factor(self.step)
+        amp_type = torch.bfloat16 if options.amp == "bf16" else torch.float16
+        with torch.autocast(self.device.type, amp_type, enabled=options.amp != "off"):
+            losses, sampled = self.network.losses(images, targets)
+        losses["identity"] = self.identity(sampled.embeddings, sampled.labels)
+        scale = {"rpn": weights.rpn, "class": weights.detection, "box": weights.detection * weights.box,
+                 "identity": weights.identity}
+        if weights.distillation > 0:
+            losses["distil"] = self._distillation(sampled, targets)
+            scale["distil"] = weights.distillation
+        total = torch.stack([losses[k] * scale[k] for k in losses]).sum()
+        if not torch.isfinite(total):
+            broken = [k for k, v in losses.items() if not torch.isfinite(v)]
+            raise DataError(
+                f"the loss is not finite at step {self.step} ({', '.join(broken)}); the last good checkpoint is kept. "
+                f"Try a lower optimiser.rate, or optimiser.amp=off"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(total).backward()
+        self.scaler.unscale_(self.optimiser)
+        distributed.average_gradients(self.network)
+        nn.utils.clip_grad_norm_(self.network.parameters(), options.clip_norm)
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.scaler.get_scale() >= before:  # a step that the scaler skipped must not move the LUT
+            self.identity.update(sampled.embeddings, sampled.labels, sampled.ious)
+        self.step += 1
+        return {"loss": float(total), **{k: float(v) for k, v in losses.items()}}
+
+    def _distillation(self, sampled: Sampled, targets: list[Targets]) -> Tensor:
+        begin, rows, goals, ious = 0, [], [], []
+        for target, matched, count in zip(targets, sampled.matched, sampled.counts, strict=True):
+            part = slice(begin, begin := begin + count)
+            if target.known is None or target.teacher is None or len(target.boxes) == 0:
+                continue
+            used = (sampled.labels[part] != BACKGROUND) & target.known[matched]
+            rows.append(sampled.embeddings[part][used])
+            goals.append(target.teacher[matched][used])
+            ious.append(sampled.ious[part][used])
+        if not rows or goals[0].shape[1] == 0:
+            return sampled.embeddings.sum() * 0
+        return self.teacher_space(torch.cat(rows), torch.cat(goals), torch.cat(ious))
+
+    def rate_factor(self, step: int) -> float:
+        """Linear warm-up from 1/1000, then steps of x0.1 or a cosine to zero."""
+        options, epoch = self.settings.optimiser, step / self.steps_per_epoch
+        warm = options.warmup_epochs * self.steps_per_epoch
+        factor = 1.0 if step >= warm else 0.001 + 0.999 * step / max(1.0, warm)
+        if options.schedule == "cosine":
+            return factor * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
+        return factor * 0.1 ** sum(epoch >= drop for drop in options.drop_epochs)
+
+    # --- the run ----------------------------------------------------------------------------------------------
+
+    def run(self) -> bool:
+        """Train to the end. False if the user stopped it; the state is on disk either way."""
+        self._catch_signals()
+        writer = SummaryWriter(str(self.out)) if distributed.rank() == 0 else None
+        self.network.train()
+        bar = tqdm(total=self.total_steps, initial=self.step, unit="step", desc=self.out.name, dynamic_ncols=True,
+                   disable=distributed.rank() != 0)
+        saved, average = time.monotonic(), {}  # type: float, dict[str, float]
+        for images, targets in self._loader():
+            losses = self.train_step(images, targets)
+            for name, value in losses.items():
+                average[name] = value if name not in average else 0.95 * average[name] + 0.05 * value
+                if writer:
+                    writer.add_scalar(f"loss/{name}", value, self.step)
+            bar.set_postfix({k: f"{v:.3f}" for k, v in average.items()}, refresh=False)
+            bar.update()
+            if self.stop_requested:
+                break
+            if time.monotonic() - saved > 60 * self.settings.checkpoint_minutes:
+                self.save("last.pth")
+                saved = time.monotonic()
+            every = self.settings.evaluate_every * self.steps_per_epoch
+            if every and self.step % every == 0 and self.step < self.total_steps:
+                self._validate(writer, bar)
+        bar.close()
+        self.save("last.pth")
+        if writer:
+            writer.close()
+        return not self.stop_requested
+
+    def _loader(self) -> DataLoader:
+        options = self.settings.optimiser
+        draws = WeightedDraws(
+            self.samples.weights, options.batch, self.settings.seed, self.step, self.total_steps - self.step,
+            distributed.rank(), distributed.world_size(),
+        )
+        workers = self.settings.data.workers
+        return DataLoader(
+            self.samples, batch_sampler=draws, collate_fn=collate, num_workers=workers, worker_init_fn=quiet_worker,
+            prefetch_factor=4 if workers else None, pin_memory=self.device.type == "cuda",
+        )
+
+    def _validate(self, writer: SummaryWriter | None, bar: tqdm) -> None:
+        figures = self.evaluate().figures()
+        self.history.append({"step": float(self.step), **figures})
+        if writer:
+            for name, value in figures.items():
+                writer.add_scalar(f"test/{name}", value, self.step)
+        bar.write(f"step {self.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+        self.network.train()
+
+    def evaluate(self) -> Report:
+        """Scores on the test split of the configuration."""
+        data = load_split(self.settings.data.test, "test")
+        run = run_model(TorchSearcher(self.network, self.device), data.images, data.queries, read_image, min_score=0.01)
+        return score_run(run, data.images, data.queries, min_score=self.settings.model.roi.min_score)
+
+    # --- state ------------------------------------------------------------------------------------------------
+
+    def save(self, name: str) -> None:
+        if distributed.rank() != 0:
+            return
+        save_checkpoint(self.out / name, {
+            "config": self.settings.model_dump(mode="json"),
+            "model": self.network.state_dict(),
+            "identity": self.identity.state_dict(),
+            "teacher": self.teacher_space.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "random": torch.get_rng_state(),
+            "identity_table": self.samples.identity_table,
+            "history": self.history,
+        })  # fmt: skip
+
+    def _resume(self) -> None:
+        path = self.out / "last.pth"
+        content: dict[str, Any] = load_checkpoint(path)
+        if content["identity_table"] != self.samples.identity_table:
+            raise CheckpointError(f"{path}: was trained on other identities; resume with the same data, or start anew")
+        fill(self.network, content["model"], path)
+        fill(self.identity, content["identity"], path)
+        fill(self.teacher_space, content["teacher"], path)
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.step, self.history = content["step"], content["history"]
+        torch.set_rng_state(content["random"])
+
+    def _catch_signals(self) -> None:
+        """Ctrl-C and SIGTERM end the run after the current step, with a checkpoint; a second one ends it at once."""
+
+        def request(number: int, _: object) -> None:
+            if self.stop_requested:
+                raise KeyboardInterrupt
+            self.stop_requested = True
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, request)
+
+
+def _device(name: str) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _to(target: Targets, device: torch.device) -> Targets:
+    move = [None if t is None else t.to(device) for t in (target.boxes, target.labels, target.teacher, target.known)]
+    return Targets(*move)  # type: ignore[arg-type]
+
+
+def _optimiser(settings: TrainSettings, network: PersonSearch) -> torch.optim.Optimizer:
+    """Two groups: the detector's published weights may learn at another rate, or not at all (0)."""
+    options = settings.optimiser
+    parts = [*network.stem.detector_parts(), network.rpn] if isinstance(network.stem, CSPStem) else []
+    detector = {p for part in parts for p in part.parameters()} if options.detector_rate != 1 else set()
+    if options.detector_rate == 0:
+        for p in detector:
+            p.requires_grad_(False)
+    groups = [
+        {"params": [p for p in network.parameters() if p.requires_grad and p not in detector], "base_rate": options.rate},
+        {"params": [p for p in detector if p.requires_grad], "base_rate": options.rate * options.detector_rate},
+    ]
+    groups = [g for g in groups if g["params"]]
+    if options.kind == "sgd":
+        return torch.optim.SGD(groups, options.rate, momentum=options.momentum, weight_decay=options.weight_decay)
+    return torch.optim.AdamW(groups, options.rate, weight_decay=options.weight_decay)

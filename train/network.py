@@ -1,0 +1,193 @@
+"""OIMNet++ as one module: stem -> RPN -> RoIAlign -> identification head -> class, box and embedding (paper Fig. 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import box_iou, nms, roi_align
+
+from personsearch.train.anchors import AnchorRPN
+from personsearch.train.coder import ROI_WEIGHTS, clip_boxes, decode, encode
+from personsearch.train.csp import CSPHead, CSPStem
+from personsearch.train.dense import DenseRPN
+from personsearch.train.protonorm import BACKGROUND, make_norm
+from personsearch.train.resnet import ResNetHead, ResNetStem
+from personsearch.train.settings import ModelSettings, RoiSettings
+
+SAMPLING_RATIO = 2
+
+
+@dataclass
+class Targets:
+    """Annotation of one image on the canvas: boxes (n, 4), labels (n,) in 1..L or -1, teacher (n, T) or None.
+
+    `known` (n,) is False where the teacher gave no embedding.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    teacher: Tensor | None = None
+    known: Tensor | None = None
+
+
+@dataclass
+class Sampled:
+    """The RoIs of a training step, all images after each other: what the identity loss and the LUT need."""
+
+    embeddings: Tensor  # (N, D) L2-normalised
+    labels: Tensor  # (N,) 0 background, -1 unlabelled, 1..L
+    ious: Tensor  # (N,) of the proposal (not the refined box) with its person
+    matched: list[Tensor] = field(default_factory=list)  # per image: index of the person
+    counts: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Found:
+    """Detections of one image on the canvas: boxes (n, 4), scores (n,), embeddings (n, D)."""
+
+    boxes: Tensor
+    scores: Tensor
+    embeddings: Tensor
+
+
+class PersonSearch(nn.Module):
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.canvas = (settings.height, settings.width)
+        roi, identity = settings.roi, settings.identity
+        self.stem: nn.Module
+        self.head: nn.Module
+        if settings.backbone == "resnet50":
+            self.stem = ResNetStem(settings.checkpointing)
+            self.head = ResNetHead(settings.conv5_protonorm, identity.norm_background)
+        else:
+            self.stem = CSPStem()
+            self.head = CSPHead(self.stem.roi_channels, roi.widths, roi.depths)
+        rpn = AnchorRPN if settings.rpn.kind == "anchors" else DenseRPN
+        self.rpn = rpn(self.stem.channels, self.stem.strides, self.canvas, settings.rpn)
+        width = self.head.out_channels
+        self.person, self.box = nn.Linear(width, 2), nn.Linear(width, 4)
+        self.projection = nn.Linear(width, identity.dimensions, bias=False)
+        self.norm = make_norm(identity.norm, identity.dimensions, identity.norm_background)
+        for layer, std in ((self.person, 0.01), (self.box, 0.001), (self.projection, 0.01)):
+            nn.init.normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def train(self, mode: bool = True) -> PersonSearch:
+        super().train(mode)
+        if mode and self.settings.freeze_norms:
+            for module in (self.stem.detector_parts() if isinstance(self.stem, CSPStem) else [self.stem]) + [self.rpn]:
+                for part in module.modules():
+                    if isinstance(part, nn.BatchNorm2d):
+                        part.eval()
+        return self
+
+    def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """images: uint8 (B, H, W, 3) BGR on the canvas."""
+        if images.shape[1:] != (*self.canvas, 3):
+            raise ValueError(f"images must be (B, {self.canvas[0]}, {self.canvas[1]}, 3), got {tuple(images.shape)}")
+        return self.stem(images.float().permute(0, 3, 1, 2).contiguous())
+
+    def crop(self, feature: Tensor, boxes: list[Tensor]) -> Tensor:
+        """RoIAlign (not aligned, sampling ratio 2): boxes per image -> (N, C, h, w)."""
+        roi = self.settings.roi
+        scale = 1.0 / self.stem.roi_stride
+        # In float32 also under autocast: boxes near 1024 px move by a pixel in half precision.
+        return roi_align(feature.float(), [b.float() for b in boxes], (roi.height, roi.width), scale, SAMPLING_RATIO, False)
+
+    def embed(self, vectors: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Projection, normalisation and L2: (N, width) -> (N, D)."""
+        return functional.normalize(self.norm(self.projection(vectors).float(), labels))
+
+    def losses(self, images: Tensor, targets: list[Targets]) -> tuple[dict[str, Tensor], Sampled]:
+        """Detection losses of Eq. 1 by name, and the sampled RoIs for the identity losses."""
+        pyramid, feature = self.features(images)
+        rpn_loss, logits, boxes = self.rpn.losses(pyramid, [t.boxes for t in targets])
+        with torch.no_grad():
+            proposals = [self._propose(l, b, training=True)[0] for l, b in zip(logits, boxes, strict=True)]
+            picked = [sample_rois(p, t, self.settings.roi) for p, t in zip(proposals, targets, strict=True)]
+        rois, labels = [p[0] for p in picked], torch.cat([p[1] for p in picked])
+        vectors = self.head(self.crop(feature, rois), labels)
+        person, deltas = self.person(vectors).float(), self.box(vectors).float()
+        is_person = labels != BACKGROUND
+        class_loss = functional.cross_entropy(person, is_person.long(), reduction="sum") / max(1, len(labels))
+        matched_boxes = [t.boxes[m] for t, (_, _, _, m) in zip(targets, picked, strict=True) if len(t.boxes)]
+        box_loss = deltas.sum() * 0
+        if is_person.any():
+            owners = torch.cat(matched_boxes)
+            own = torch.cat([p[1] != BACKGROUND for p, t in zip(picked, targets, strict=True) if len(t.boxes)])
+            goal = encode(owners[own], torch.cat(rois)[is_person], ROI_WEIGHTS)
+            box_loss = functional.smooth_l1_loss(deltas[is_person], goal, reduction="sum") / len(labels)
+        sampled = Sampled(
+            self.embed(vectors, labels),
+            labels,
+            torch.cat([p[2] for p in picked]),
+            [p[3] for p in picked],
+            [len(r) for r in rois],
+        )
+        return {"rpn": rpn_loss, "class": class_loss, "box": box_loss}, sampled
+
+    def _propose(self, logits: Tensor, boxes: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+        rpn = self.settings.rpn
+        candidates = rpn.train_candidates if training else rpn.test_candidates
+        proposals = rpn.train_proposals if training else rpn.test_proposals
+        scores, order = logits.topk(min(candidates, len(logits)))
+        boxes = boxes[order]
+        big = ((boxes[:, 2:] - boxes[:, :2]) >= 1.0).all(1)
+        boxes, scores = boxes[big], scores[big]
+        keep = nms(boxes, scores, rpn.nms_iou)[:proposals]
+        return boxes[keep], torch.sigmoid(scores[keep])
+
+    @torch.no_grad()
+    def search(self, images: Tensor, min_score: float | None = None) -> list[Found]:
+        """Detect and embed: uint8 (B, H, W, 3) BGR on the canvas -> one `Found` per image, falling scores."""
+        roi = self.settings.roi
+        min_score = roi.min_score if min_score is None else min_score
+        pyramid, feature = self.features(images)
+        proposals = [self._propose(l, b, training=False) for l, b in zip(*self.rpn(pyramid), strict=True)]
+        vectors = self.head(self.crop(feature, [p[0] for p in proposals]))
+        scores, deltas, embeddings = self.person(vectors).softmax(1)[:, 1], self.box(vectors), self.embed(vectors)
+        found, begin = [], 0
+        for boxes, rpn_scores in proposals:
+            part = slice(begin, begin := begin + len(boxes))
+            refined = clip_boxes(decode(deltas[part], boxes, ROI_WEIGHTS), *self.canvas)
+            score = scores[part]
+            if roi.score == "fused":
+                score = (score * rpn_scores).sqrt()
+            keep = torch.nonzero(score >= min_score).flatten()
+            keep = keep[nms(refined[keep], score[keep], roi.nms_iou)]
+            found.append(Found(refined[keep], score[keep], embeddings[part][keep]))
+        return found
+
+    @torch.no_grad()
+    def embed_boxes(self, images: Tensor, boxes: list[Tensor]) -> Tensor:
+        """Embeddings of given boxes (queries, enrolment): per image (n, 4) on the canvas -> (sum of n, D)."""
+        _, feature = self.features(images)
+        return self.embed(self.head(self.crop(feature, boxes)))
+
+
+def sample_rois(proposals: Tensor, targets: Targets, settings: RoiSettings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Proposals with the ground truth appended -> sampled boxes, labels, IoUs and indices of their people.
+
+    Order is by index, so that an image's ground-truth boxes come last and write the LUT last.
+    """
+    boxes = torch.cat([proposals, targets.boxes])
+    if len(targets.boxes):
+        overlap, matched = box_iou(boxes, targets.boxes).max(1)
+        labels = torch.where(overlap >= settings.positive_iou, targets.labels[matched], BACKGROUND)
+    else:
+        overlap, matched = boxes.new_zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
+        labels = torch.full_like(matched, BACKGROUND)
+    positive, negative = torch.nonzero(labels != BACKGROUND).flatten(), torch.nonzero(labels == BACKGROUND).flatten()
+    take = min(len(positive), int(settings.sampled * settings.positive_share))
+    positive = positive[torch.randperm(len(positive), device=boxes.device)[:take]]
+    negative = negative[torch.randperm(len(negative), device=boxes.device)[: settings.sampled - take]]
+    chosen = torch.cat([positive, negative]).sort().values
+    return boxes[chosen], labels[chosen], overlap[chosen], matched[chosen]
+
+

@@ -1,0 +1,98 @@
+"""ResNet-50 split after conv4 (paper section 4.1): stem with stride 16, and conv5 as the identification subnetwork."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from personsearch.core.errors import CheckpointError
+from personsearch.train.protonorm import ProtoNorm, convert_to_protonorm
+
+MEAN_RGB, STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+class ResNetStem(nn.Module):
+    """forward: (B, 3, H, W) BGR 0..255 -> ([conv4], conv4): one map of 1024 channels for RPN and RoIAlign.
+
+    conv1 and the weights of all norms are frozen, as in the released code.
+    """
+
+    strides = (16,)
+    channels = (1024,)
+    roi_stride = 16
+    roi_channels = 1024
+
+    def __init__(self, checkpointing: bool = False) -> None:
+        super().__init__()
+        net = resnet50(weights=None)
+        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
+        self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
+        self.checkpointing = checkpointing
+        self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD_RGB).view(1, 3, 1, 1), persistent=False)
+        self.conv1.weight.requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.requires_grad_(False)
+                module.bias.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        x = (x[:, [2, 1, 0]] - self.mean) / self.std
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for layer in (self.layer1, self.layer2, self.layer3):
+            if self.checkpointing and self.training:
+                x = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
+            else:
+                x = layer(x)
+        return [x], x
+
+
+class ResNetHead(nn.Module):
+    """conv5 per RoI and global max pooling: (N, 1024, 14, 14), labels (N,) -> (N, 2048).
+
+    protonorm  replace conv5's BatchNorm layers by ProtoNorm with affine (OIMNet+++)
+    """
+
+    out_channels = 2048
+
+    def __init__(self, protonorm: bool = False, background: bool = True) -> None:
+        super().__init__()
+        self.layer4 = resnet50(weights=None).layer4
+        if protonorm:
+            convert_to_protonorm(self.layer4, background)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        for block in self.layer4:
+            x = _bottleneck(block, x, labels)
+        return x.amax((2, 3))
+
+
+def _bottleneck(block: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
+    """torchvision's Bottleneck.forward with labels handed to the norms that take them."""
+    out = block.relu(_norm(block.bn1, block.conv1(x), labels))
+    out = block.relu(_norm(block.bn2, block.conv2(out), labels))
+    out = _norm(block.bn3, block.conv3(out), labels)
+    if block.downsample is not None:
+        x = _norm(block.downsample[1], block.downsample[0](x), labels)
+    return block.relu(out + x)
+
+
+def _norm(norm: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
+    return norm(x, labels) if isinstance(norm, ProtoNorm) else norm(x)
+
+
+def load_imagenet(stem: ResNetStem, head: ResNetHead, path: str) -> None:
+    """Fill stem and head from torchvision's ResNet-50 state dict (a file that the user names)."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    taken = set()
+    for module in (stem, head):
+        own = module.state_dict()
+        missing = [k for k in own if k not in state]
+        if missing:
+            raise CheckpointError(f"{path}: expected torchvision's ResNet-50 weights, but {missing[0]} is missing")
+        module.load_state_dict({k: state[k] for k in own})
+        taken |= own.keys()
+    unused = {k for k in state if k not in taken and not k.startswith("fc.")}
+    if unused:
+        raise CheckpointError(f"{path}: unexpected weights {sorted(unused)[:3]}; is this a ResNet-50?")

@@ -1,0 +1,159 @@
+"""Training samples: sources of annotated frames -> augmented canvases with boxes, labels and teacher embeddings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from personsearch.core.boxes import clip
+from personsearch.core.errors import DataError
+from personsearch.core.preprocess import Letterbox
+from personsearch.core.records import ImageTruth
+from personsearch.train import augment
+from personsearch.train.json_data import load_json
+from personsearch.train.network import Targets
+from personsearch.train.prw import SearchData, load_prw
+from personsearch.train.settings import DataSettings, SourceSettings
+from personsearch.train.street_data import StreetImages, street_split
+from personsearch.train.teacher import EmbeddingTeacher
+
+MAX_SIDE = 1280  # larger frames are reduced before augmentation; the canvas is smaller still
+
+
+def load_split(source: SourceSettings, split: str) -> SearchData:
+    """The `train` or `test` part of a source; frames of the street are drawn when they are read."""
+    if source.format == "street":
+        return street_split(source, split)
+    if not source.root:
+        raise DataError(f"a source of format '{source.format}' needs `root`: the folder of the data set")
+    if not Path(source.root).is_dir():
+        raise DataError(f"{source.root}: no such folder; `root` must name the data set's folder")
+    load = load_prw if source.format == "prw" else load_json
+    return load(source.root, split)
+
+
+def read_image(truth: ImageTruth) -> np.ndarray:
+    """uint8 (h, w, 3) BGR; DataError names an unreadable file."""
+    if StreetImages.owns(truth.path):
+        return StreetImages.read(truth.path)
+    image = cv2.imread(truth.path, cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{truth.path}: cannot be read as an image (missing or damaged)")
+    return image
+
+
+@dataclass
+class Sample:
+    image: np.ndarray  # (H, W, 3) uint8 canvas
+    boxes: np.ndarray  # (n, 4)
+    labels: np.ndarray  # (n,) 1..L or -1
+    teacher: np.ndarray  # (n, T) or (n, 0)
+    known: np.ndarray  # (n,) bool: has a teacher embedding
+
+
+class Samples(Dataset):
+    """All sources after each other; identities become labels 1..L over all sources, in order of appearance."""
+
+    def __init__(
+        self, settings: DataSettings, canvas: tuple[int, int], teacher: EmbeddingTeacher | None = None,
+        boxes_per_image: int = 8, seed: int = 0,
+    ) -> None:
+        self.settings, self.letterbox, self.teacher = settings, Letterbox(*canvas), teacher
+        self.boxes_per_image, self.seed = boxes_per_image, seed
+        self.images: list[ImageTruth] = []
+        self.labels: list[np.ndarray] = []
+        self.weights: list[float] = []
+        self.identity_counts: list[int] = []
+        table: dict[tuple[int, int], int] = {}
+        for number, source in enumerate(settings.train):
+            data = load_split(source, "train")
+            if not data.images:
+                raise DataError(f"{source.root or source.format}: the training split is empty")
+            for truth in data.images:
+                labels = [-1 if k < 0 else table.setdefault((number, int(k)), len(table) + 1) for k in truth.identities]
+                self.images.append(truth)
+                self.labels.append(np.array(labels, np.int64))
+            self.weights += [source.weight / len(data.images)] * len(data.images)
+        self.identity_table = {label: f"{number}:{identity}" for (number, identity), label in table.items()}
+        self.skipped = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | None:
+        """key: index and the draw's number, which seeds the augmentation. None for a damaged image that is skipped."""
+        index, draw = key
+        rng = np.random.default_rng((self.seed, draw))
+        truth, labels, options = self.images[index], self.labels[index], self.settings.augment
+        try:
+            image = read_image(truth)
+        except DataError as error:
+            if self.settings.on_bad_image == "stop":
+                raise
+            print(f"skipped: {error}", file=sys.stderr)
+            return None
+        boxes = truth.boxes.astype(np.float32)
+        shrink = min(1.0, MAX_SIDE / max(image.shape[:2]))
+        if shrink < 1:
+            image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+            boxes = boxes * shrink
+        boxes = clip(boxes, *image.shape[:2])
+        image, boxes, labels = augment.before_teacher(image, boxes, labels, options, rng)
+        canvas, placed, visible = augment.place(image, boxes, self.letterbox, options.zoom, rng)
+        known = np.zeros(len(boxes), bool)
+        embeddings = np.zeros((len(boxes), 0), np.float32)
+        if self.teacher is not None:
+            chosen = rng.permutation(np.flatnonzero(visible))[: self.boxes_per_image]
+            known[chosen] = True
+            made = self.teacher(image, boxes[known])
+            embeddings = np.zeros((len(boxes), made.shape[1]), np.float32)
+            embeddings[known] = made
+        canvas = augment.after_teacher(canvas, placed[visible], options, rng)
+        return Sample(canvas, placed[visible], labels[visible], embeddings[visible], known[visible])
+
+
+class WeightedDraws(Sampler):
+    """An endless, seeded stream of (index, draw) batches that can start anywhere: resuming needs only a number."""
+
+    def __init__(self, weights: Sequence[float], batch: int, seed: int, begin: int, steps: int, rank: int, ranks: int) -> None:
+        self.probability = np.asarray(weights, np.float64) / np.sum(weights)
+        self.batch, self.seed, self.begin, self.steps, self.rank, self.ranks = batch, seed, begin, steps, rank, ranks
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        size = self.batch * self.ranks
+        for step in range(self.begin, self.begin + self.steps):
+            rng = np.random.default_rng((self.seed, step, 1))
+            chosen = rng.choice(len(self.probability), size=size, p=self.probability)
+            mine = range(self.rank * self.batch, (self.rank + 1) * self.batch)
+            yield [(int(chosen[i]), step * size + i) for i in mine]
+
+
+def collate(samples: Sequence[Sample | None]) -> tuple[Tensor, list[Targets]]:
+    kept = [s for s in samples if s is not None]
+    if not kept:
+        raise DataError("every image of a batch was damaged; check the data set")
+    # A damaged image's place is taken by its neighbour, so that the batch keeps its size.
+    while len(kept) < len(samples):
+        kept.append(kept[len(kept) % max(1, len(kept))])
+    images = torch.from_numpy(np.stack([s.image for s in kept]))
+    return images, [
+        Targets(*(torch.from_numpy(a) for a in (s.boxes, s.labels, s.teacher, s.known))) for s in kept
+    ]
+
+
+
+def quiet_worker(_: int) -> None:
+    """Loading processes share two cores with training: one thread each."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

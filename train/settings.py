@@ -1,0 +1,140 @@
+"""Typed training configuration; `configs/*.yaml` hold commented presets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from personsearch.core.config import Settings
+
+
+class RpnSettings(Settings):
+    kind: Literal["anchors", "dense"] = "dense"
+    anchor_sizes: tuple[float, ...] = (8.0, 16.0, 32.0)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    nms_iou: float = Field(0.7, gt=0, le=1)
+    train_candidates: int = Field(2000, ge=1)
+    train_proposals: int = Field(300, ge=1)
+    test_candidates: int = Field(500, ge=1)
+    test_proposals: int = Field(32, ge=1)
+
+
+class RoiSettings(Settings):
+    height: int = Field(24, ge=1)
+    width: int = Field(12, ge=1)
+    widths: tuple[int, ...] = (64, 128, 256)
+    depths: tuple[int, ...] = (1, 2, 1)
+    sampled: int = Field(32, ge=1)
+    positive_share: float = Field(0.5, gt=0, le=1)
+    positive_iou: float = Field(0.5, gt=0, le=1)
+    score: Literal["head", "fused"] = "head"
+    nms_iou: float = Field(0.4, gt=0, le=1)
+    min_score: float = Field(0.5, ge=0, le=1)
+
+
+class IdentitySettings(Settings):
+    dimensions: int = Field(256, ge=2)
+    norm: Literal["protonorm", "batchnorm", "none"] = "protonorm"
+    norm_background: bool = True
+    loss: Literal["loim", "oim"] = "loim"
+    oim_momentum: float = Field(0.5, ge=0, le=1)
+    temperature: float = Field(1 / 30, gt=0)
+    min_step: float = Field(0.0, ge=0, le=1)
+    max_step: float = Field(0.9, ge=0, le=1)
+    queue: int = Field(500, ge=0)
+
+
+class ModelSettings(Settings):
+    backbone: Literal["csp_nano", "resnet50"] = "csp_nano"
+    height: int = Field(384, ge=32)
+    width: int = Field(640, ge=32)
+    conv5_protonorm: bool = False
+    checkpointing: bool = False
+    freeze_norms: bool = False
+    rpn: RpnSettings = RpnSettings()
+    roi: RoiSettings = RoiSettings()
+    identity: IdentitySettings = IdentitySettings()
+
+    @model_validator(mode="after")
+    def _multiple_of_stride(self) -> ModelSettings:
+        stride = 32 if self.backbone == "csp_nano" else 1
+        if self.height % stride or self.width % stride:
+            raise ValueError(f"height and width must be multiples of {stride} for {self.backbone}")
+        return self
+
+
+class AugmentSettings(Settings):
+    flip: float = Field(0.5, ge=0, le=1)
+    zoom: tuple[float, float] = (1.0, 1.0)
+    colour: float = Field(0.0, ge=0, le=1)
+    recolour_people: float = Field(0.0, ge=0, le=1)
+    degrade: float = Field(0.0, ge=0, le=1)
+    occlude: float = Field(0.0, ge=0, le=1)
+
+
+class SourceSettings(Settings):
+    format: Literal["prw", "json", "street"]
+    root: str = ""
+    weight: float = Field(1.0, gt=0)
+    # the street only
+    seed: int = 0
+    identities: int = Field(60, ge=1)
+    frames: int = Field(400, ge=1)
+    cameras: int = Field(4, ge=1)
+    people: int = Field(8, ge=1)
+    imbalance: float = Field(1.0, ge=0)
+
+
+class DataSettings(Settings):
+    train: tuple[SourceSettings, ...]
+    test: SourceSettings
+    workers: int = Field(1, ge=0)
+    augment: AugmentSettings = AugmentSettings()
+    on_bad_image: Literal["skip", "stop"] = "stop"
+
+
+class LossSettings(Settings):
+    rpn: float = Field(1.0, ge=0)
+    detection: float = Field(1.0, ge=0)
+    box: float = Field(10.0, ge=0)
+    identity: float = Field(1.0, ge=0)
+    distillation: float = Field(0.0, ge=0)
+
+
+class TeacherSettings(Settings):
+    embedding: str = ""
+    boxes_per_image: int = Field(8, ge=1)
+
+
+class OptimiserSettings(Settings):
+    kind: Literal["sgd", "adamw"] = "sgd"
+    rate: float = Field(0.003, gt=0)
+    detector_rate: float = Field(1.0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    batch: int = Field(5, ge=1)
+    epochs: int = Field(20, ge=1)
+    steps_per_epoch: int = Field(0, ge=0)
+    warmup_epochs: float = Field(1.0, ge=0)
+    schedule: Literal["step", "cosine"] = "step"
+    drop_epochs: tuple[int, ...] = (16,)
+    clip_norm: float = Field(10.0, gt=0)
+    amp: Literal["off", "bf16", "fp16"] = "off"
+
+
+class TrainSettings(Settings):
+    """Everything that a run needs; saved whole in its checkpoints."""
+
+    out: str = "runs/edge"
+    seed: int = 0
+    device: str = "auto"
+    init: str = ""
+    init_resnet: str = ""
+    model: ModelSettings = ModelSettings()
+    data: DataSettings
+    loss: LossSettings = LossSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    evaluate_every: int = Field(5, ge=0)
+    checkpoint_minutes: float = Field(2.0, gt=0)

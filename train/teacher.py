@@ -1,0 +1,86 @@
+"""Teachers for distillation: re-identification networks as OpenVINO (.xml) or ONNX files, on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from personsearch.core.errors import DataError
+
+
+class EmbeddingTeacher:
+    """Embeds person crops with a file that takes (1, 3, h, w) BGR 0..255 and gives (1, T).
+
+    The engine is loaded on first use, so that the object can travel to data-loading processes.
+    """
+
+    def __init__(self, path: str) -> None:
+        if not Path(path).is_file():
+            raise DataError(f"{path}: teacher not found; teacher.embedding must name an .xml or .onnx file")
+        self.path = path
+        self._engine: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_engine": None}
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """uint8 (h, w, 3) BGR and (N, 4) xyxy -> (N, T) float32, not normalised."""
+        if self._engine is None:
+            import openvino
+
+            core = openvino.Core()
+            options = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+            self._engine = core.compile_model(core.read_model(self.path), "CPU", options)
+        _, _, height, width = self._engine.input(0).shape
+        out = np.zeros((len(boxes), self._engine.output(0).shape[1]), np.float32)
+        for row, box in enumerate(boxes):
+            x1, y1 = np.maximum(box[:2], 0).astype(int)
+            x2, y2 = np.ceil(box[2:]).astype(int)
+            crop = image[y1 : max(y1 + 1, y2), x1 : max(x1 + 1, x2)]
+            if crop.size == 0:
+                crop = np.zeros((2, 1, 3), np.uint8)
+            how = cv2.INTER_AREA if crop.shape[0] > height else cv2.INTER_LINEAR
+            blob = cv2.resize(crop, (width, height), interpolation=how).transpose(2, 0, 1)[None]
+            out[row] = self._engine([blob.astype(np.float32)])[0][0]
+        return out
+
+
+class TeacherSpace(nn.Module):
+    """Centres the teacher's embeddings, because the student's ProtoNorm output has no mean, and compares.
+
+    The mean is a slow running average over all teacher embeddings seen.
+    """
+
+    mean: Tensor
+    seen: Tensor
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dimensions))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
+        """student (N, D) L2-normalised, teacher (N, D) raw, weights (N,) >= 0 -> scalar loss.
+
+        Direction: 1 - cosine, weighted by the proposal's IoU (a badly cut person should count less, as in
+        LOIM). Structure: squared differences of all pairwise similarities.
+        """
+        with torch.no_grad():
+            teacher = functional.normalize(teacher.float())
+            if self.training and len(teacher):
+                self.seen.add_(1)
+                self.mean.lerp_(teacher.mean(0), max(0.005, 1.0 / float(self.seen)))
+            target = functional.normalize(teacher - self.mean)
+        if len(student) == 0:
+            return student.sum() * 0
+        student = student.float()
+        direction = (weights * (1 - (student * target).sum(1))).sum() / weights.sum().clamp(min=1e-6)
+        pair_weight = weights[:, None] * weights[None]
+        structure = (pair_weight * (student @ student.t() - target @ target.t()).square()).sum() / pair_weight.sum()
+        return direction + 4.0 * structure
