@@ -1,13 +1,13 @@
 """Errors that a user can cause and repair; everything else is a bug and keeps its traceback.
 
-    UserError
-    ├── ConfigError      a configuration file or a key=value argument
-    ├── DataError        a data set, an image or a video
-    ├── CheckpointError  a training checkpoint
-    ├── BundleError      a deployable bundle
-    ├── GalleryError     an enrolment gallery
-    ├── CameraError      a camera URL or stream
-    └── EngineError      an inference engine or its build
+UserError
+├── ConfigError      a configuration file or a key=value argument
+├── DataError        a data set, an image or a video
+├── CheckpointError  a training checkpoint
+├── BundleError      a deployable bundle
+├── GalleryError     an enrolment gallery
+├── CameraError      a camera URL or stream
+└── EngineError      an inference engine or its build
 """
 
 from __future__ import annotations

@@ -87,7 +87,9 @@ def search_scores(
                 holders.setdefault(int(identity), []).append((i, box))
     gallery_sets = None
     if galleries is not None:
-        gallery_sets = [np.array(sorted({index[n] for n in names if n in index}), dtype=np.int64) for names in galleries]
+        gallery_sets = [
+            np.array(sorted({index[n] for n in names if n in index}), dtype=np.int64) for names in galleries
+        ]
 
     precisions, first_hits = np.zeros(len(queries)), np.full(len(queries), -1, dtype=np.int64)
     image_of = np.repeat(np.arange(len(truths)), counts)
@@ -180,9 +182,7 @@ def not_within(queries: Sequence[Query], truths: Sequence[ImageTruth], frames: i
     galleries = []
     for query in queries:
         number, camera = numbers[query.image], cameras[query.image]
-        galleries.append(
-            [n for n, k in numbers.items() if cameras[n] != camera or abs(k - number) >= frames]
-        )
+        galleries.append([n for n, k in numbers.items() if cameras[n] != camera or abs(k - number) >= frames])
     return galleries
 
 

@@ -96,7 +96,9 @@ class Street:
         image = scene.background.copy()
         owner = np.full(image.shape[:2], -1, np.int16)  # who is seen at each pixel, to measure occlusion
         posts = sorted(scene.posts, key=lambda post: -post[0])
-        boxes, identities, areas = [], [], []
+        boxes: list[list[float]] = []
+        identities: list[int] = []
+        areas: list[int] = []
         for identity, x, z, dx, dz in self.people(camera, seconds):
             while posts and posts[0][0] > z:
                 self._post(image, owner, posts.pop(0))
@@ -118,8 +120,17 @@ class Street:
         )
 
     def _person(
-        self, image: np.ndarray, owner: np.ndarray, scene: Scene, slot: int, identity: int,
-        x: float, z: float, dx: float, dz: float, seconds: float,
+        self,
+        image: np.ndarray,
+        owner: np.ndarray,
+        scene: Scene,
+        slot: int,
+        identity: int,
+        x: float,
+        z: float,
+        dx: float,
+        dz: float,
+        seconds: float,
     ) -> tuple[list[float], int] | None:
         """Draw one person; gives the box cut to the frame and the full silhouette's pixels, None if outside."""
         look = look_of(self.settings.seed, identity)
@@ -132,7 +143,10 @@ class Street:
         phase = int(seconds * STEPS_PER_SECOND / 2 * PHASES + identity * 3) % PHASES
         colour, mask = sprite(self.settings.seed, identity, view, phase)
         how = cv2.INTER_AREA if tall < SPRITE_HEIGHT else cv2.INTER_LINEAR
-        colour, mask = cv2.resize(colour, (wide, tall), interpolation=how), cv2.resize(mask, (wide, tall), interpolation=how)
+        colour, mask = (
+            cv2.resize(colour, (wide, tall), interpolation=how),
+            cv2.resize(mask, (wide, tall), interpolation=how),
+        )
         if view == "side" and dx < 0:
             colour, mask = colour[:, ::-1], mask[:, ::-1]
         self._shadow(image, mask, left, round(foot), scene.sun)

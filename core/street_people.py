@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,16 @@ PHASES = 8
 VIEWS = ("side", "front", "back")
 
 # BGR
-TOPS = ((40, 40, 42), (205, 205, 200), (110, 60, 35), (45, 45, 150), (70, 95, 60), (150, 150, 155), (60, 110, 165), (120, 90, 130))
+TOPS = (
+    (40, 40, 42),
+    (205, 205, 200),
+    (110, 60, 35),
+    (45, 45, 150),
+    (70, 95, 60),
+    (150, 150, 155),
+    (60, 110, 165),
+    (120, 90, 130),
+)
 BOTTOMS = ((45, 42, 40), (120, 85, 55), (95, 110, 125), (75, 75, 78), (150, 165, 175))
 HAIRS = ((25, 25, 28), (35, 50, 75), (60, 95, 130), (125, 125, 128), (90, 150, 190))
 SKINS = ((165, 185, 225), (120, 150, 200), (75, 105, 160), (45, 65, 105))
@@ -56,7 +66,7 @@ def look_of(seed: int, identity: int) -> Look:
     """The look of one identity; the same for ever for the same numbers."""
     rng = np.random.default_rng((seed, identity, 77))
 
-    def pick(options: tuple) -> object:
+    def pick(options: tuple) -> Any:
         return options[int(rng.integers(len(options)))]
 
     def vary(colour: tuple[int, ...]) -> Colour:
@@ -98,7 +108,12 @@ class _Painter:
         self._arm(middle - (0 if side else shoulder * h), -swing, side, back=True)
         for sign in (-1, 1):
             offset = 0 if side else sign * hip * h * 0.55
-            self._leg(middle + offset, sign * swing if side else sign * 0.04, lift=max(0.0, sign * np.sin(phase)), shade=0.86 if sign < 0 else 1.0)
+            self._leg(
+                middle + offset,
+                sign * swing if side else sign * 0.04,
+                lift=max(0.0, sign * np.sin(phase)),
+                shade=0.86 if sign < 0 else 1.0,
+            )
         self._garment(middle, shoulder, hip)
         self._head(middle, view)
         if look.carried == "backpack" and view == "back":
@@ -164,11 +179,26 @@ class _Painter:
         hem = {"coat": 0.72, "skirt": 0.53}.get(look.cut, 0.55)
         flare = 1.35 if look.cut == "coat" else 1.05
         if look.cut == "skirt":
-            self._fill([(middle - hip * h, 0.5 * h), (middle + hip * h, 0.5 * h),
-                        (middle + hip * 1.5 * h, 0.74 * h), (middle - hip * 1.5 * h, 0.74 * h)], look.bottom)
-        self._fill([(middle - shoulder * 0.55 * h, 0.155 * h), (middle + shoulder * 0.55 * h, 0.155 * h),
-                    (middle + shoulder * h, 0.19 * h), (middle + hip * flare * h, hem * h),
-                    (middle - hip * flare * h, hem * h), (middle - shoulder * h, 0.19 * h)], self.cloth)
+            self._fill(
+                [
+                    (middle - hip * h, 0.5 * h),
+                    (middle + hip * h, 0.5 * h),
+                    (middle + hip * 1.5 * h, 0.74 * h),
+                    (middle - hip * 1.5 * h, 0.74 * h),
+                ],
+                look.bottom,
+            )
+        self._fill(
+            [
+                (middle - shoulder * 0.55 * h, 0.155 * h),
+                (middle + shoulder * 0.55 * h, 0.155 * h),
+                (middle + shoulder * h, 0.19 * h),
+                (middle + hip * flare * h, hem * h),
+                (middle - hip * flare * h, hem * h),
+                (middle - shoulder * h, 0.19 * h),
+            ],
+            self.cloth,
+        )
 
     def _head(self, middle: float, view: str) -> None:
         look, h = self.look, SPRITE_HEIGHT
@@ -186,8 +216,15 @@ class _Painter:
             width = 2 * grown[0] if view == "back" else grown[0] // 2 + 2
             self._fill([(left, hair[1]), (left + width, hair[1]), (left + width, 0.2 * h), (left, 0.2 * h)], look.hair)
         if look.hat:
-            self._fill([(centre[0] - axes[0] - 3, 0.06 * h), (centre[0] + axes[0] + 4, 0.06 * h),
-                        (centre[0] + axes[0] - 1, 0.012 * h), (centre[0] - axes[0] + 1, 0.012 * h)], look.second)
+            self._fill(
+                [
+                    (centre[0] - axes[0] - 3, 0.06 * h),
+                    (centre[0] + axes[0] + 4, 0.06 * h),
+                    (centre[0] + axes[0] - 1, 0.012 * h),
+                    (centre[0] - axes[0] + 1, 0.012 * h),
+                ],
+                look.second,
+            )
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Round the figure with light from one side and give the cloth folds."""

@@ -78,18 +78,18 @@ class Scene:
             colour = _muted(rng)
             cv2.rectangle(image, (x, y), (min(w, x + size[0]), min(horizon, y + size[1])), colour, -1)
         joint = (ground * 0.8).tolist()
-        for x in np.arange(-16, 17, 2.0):  # paving joints in perspective
-            ends = [view.project(x, 0, z)[:2] for z in (2.0, 50.0)]
-            cv2.line(image, *[(int(u), int(v)) for u, v in ends], joint, 1, cv2.LINE_AA)
+        for across in range(-16, 17, 2):  # paving joints in perspective
+            (u0, v0, _), (u1, v1, _) = (view.project(across, 0, z) for z in (2.0, 50.0))
+            cv2.line(image, (int(u0), int(v0)), (int(u1), int(v1)), joint, 1, cv2.LINE_AA)
         for z in np.geomspace(2.5, 40, 14):
             row = int(view.project(0, 0, z)[1])
             if horizon < row < h:
                 cv2.line(image, (0, row), (w, row), joint, 1)
         for _ in range(int(rng.integers(2, 5))):  # parked cars and planters far behind
             u, v, depth = view.project(rng.uniform(-8, 8), 0, rng.uniform(18, 30))
-            size = view.focal / depth
-            corner = (int(u - 2 * size), int(v - 1.3 * size)), (int(u + 2 * size), int(v))
-            cv2.rectangle(image, *corner, _muted(rng), -1)
+            metre = view.focal / depth
+            top_left = (int(u - 2 * metre), int(v - 1.3 * metre))
+            cv2.rectangle(image, top_left, (int(u + 2 * metre), int(v)), _muted(rng), -1)
         return np.clip(image, 0, 255).astype(np.uint8)
 
     def _posts(self, rng: np.random.Generator) -> list[tuple[float, np.ndarray, tuple[int, int, int, int]]]:
@@ -100,7 +100,7 @@ class Scene:
             z = rng.uniform(near, far)
             x = rng.uniform(-0.8, 0.8) * self.view.half_width(z)
             u, v, depth = self.view.project(x, 0, z)
-            tall, wide = ((4.0, 0.12) if rng.random() < 0.6 else (1.0, 0.6))
+            tall, wide = (4.0, 0.12) if rng.random() < 0.6 else (1.0, 0.6)
             top = self.view.project(x, tall, z)[1]
             half = self.view.focal * wide / depth / 2
             posts.append((z, np.array(_muted(rng)) * 0.6, (int(u - half), int(top), int(u + half) + 1, int(v))))

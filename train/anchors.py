@@ -16,9 +16,11 @@ POSITIVE_IOU, NEGATIVE_IOU, SAMPLED, POSITIVE_SHARE = 0.7, 0.3, 256, 0.5
 class AnchorRPN(nn.Module):
     """forward: [(B, C, h, w)] -> objectness logits (B, M) and boxes (B, M, 4) on the canvas, M = h * w * anchors."""
 
-    anchors: Tensor
+    base: Tensor
 
-    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], canvas: tuple[int, int], settings: RpnSettings):
+    def __init__(
+        self, channels: tuple[int, ...], strides: tuple[int, ...], canvas: tuple[int, int], settings: RpnSettings
+    ):
         super().__init__()
         (channel,), (self.stride,), self.canvas = channels, strides, canvas
         shapes = [(s * r**-0.5, s * r**0.5) for r in settings.anchor_ratios for s in settings.anchor_sizes]
@@ -28,7 +30,7 @@ class AnchorRPN(nn.Module):
         self.deltas = nn.Conv2d(channel, len(shapes) * 4, 1)
         for layer in (self.conv, self.objectness, self.deltas):
             nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+            nn.init.constant_(layer.bias, 0.0)  # type: ignore[arg-type]
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         logits, deltas = self._raw(features[0])

@@ -52,15 +52,18 @@ def recolour_person(image: np.ndarray, box: np.ndarray, rng: np.random.Generator
     out = patch.astype(np.float32)
     for top, bottom in ((0.14, 0.52), (0.48, 0.95)):
         mask = np.zeros((h, w), np.float32)
-        centre, axes = (w // 2, int(h * (top + bottom) / 2)), (max(2, int(w * 0.42)), max(2, int(h * (bottom - top) / 2)))
+        centre, axes = (
+            (w // 2, int(h * (top + bottom) / 2)),
+            (max(2, int(w * 0.42)), max(2, int(h * (bottom - top) / 2))),
+        )
         cv2.ellipse(mask, centre, axes, 0, 0, 360, 1.0, -1)
-        mask = cv2.blur(mask, (max(3, w // 6), max(3, h // 16)))[..., None]
+        soft = cv2.blur(mask, (max(3, w // 6), max(3, h // 16)))[..., None]
         changed = hsv.copy()
         changed[..., 0] = (changed[..., 0] + rng.uniform(0, 180)) % 180
         changed[..., 1] = np.clip(changed[..., 1] * rng.uniform(0.4, 2.2) + rng.uniform(0, 60), 0, 255)
         changed[..., 2] = np.clip(changed[..., 2] * rng.uniform(0.5, 1.6) + rng.uniform(-20, 30), 0, 255)
         dressed = cv2.cvtColor(changed.astype(np.uint8), cv2.COLOR_HSV2BGR)
-        out = out * (1 - mask) + dressed * mask
+        out = out * (1 - soft) + dressed * soft
     image[y1:y2, x1:x2] = out.astype(np.uint8)
 
 
@@ -88,13 +91,14 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if kind == 0:
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.4))
         elif kind == 1:
-            noise = rng.normal(0, rng.uniform(3, 12), image.shape[:2] + (1,)).astype(np.int16)
+            noise = rng.normal(0, rng.uniform(3, 12), (*image.shape[:2], 1)).astype(np.int16)
             image = np.clip(image.astype(np.int16) + noise, 0, 255).astype(np.uint8)
         elif kind == 2:
             image = cv2.convertScaleAbs(image, alpha=rng.uniform(0.35, 0.8))
         else:
             quality = int(rng.integers(20, 60))
-            image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+            coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+            image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
     return image
 
 
@@ -147,7 +151,9 @@ def before_teacher(
     return image, boxes, labels
 
 
-def after_teacher(image: np.ndarray, boxes: np.ndarray, settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
+def after_teacher(
+    image: np.ndarray, boxes: np.ndarray, settings: AugmentSettings, rng: np.random.Generator
+) -> np.ndarray:
     """Changes that hide what is there: only the student sees them, and must still say the same."""
     if rng.random() < settings.occlude:
         image = image.copy()

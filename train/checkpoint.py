@@ -43,7 +43,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: expected a checkpoint of format {FORMAT}, got another project's or an older file")
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of format {FORMAT}, got another project's or an older file"
+        )
     return content
 
 
@@ -62,6 +64,12 @@ def load_network(path: str | Path) -> tuple[PersonSearch, dict[str, Any]]:
     return network.eval(), content
 
 
+def save_weights(path: str | Path, network: PersonSearch, config: dict[str, Any]) -> None:
+    """A checkpoint without training state, in half precision: small enough to ship, a start for fine-tuning."""
+    state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    save_checkpoint(path, {"config": config, "model": state})
+
+
 def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
     """Strict loading with a short message instead of torch's list of every key."""
     own = module.state_dict()
@@ -73,5 +81,3 @@ def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Pa
             f"{len(shapes)} of another shape (first: {sorted([*missing, *extra, *shapes])[0]})"
         )
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-
-

@@ -30,7 +30,11 @@ def separable(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Seq
 class Bottleneck(nn.Module):
     def __init__(self, channels: int, shortcut: bool) -> None:
         super().__init__()
-        self.reduce, self.mix, self.shortcut = ConvUnit(channels, channels, 1), separable(channels, channels, 3), shortcut
+        self.reduce, self.mix, self.shortcut = (
+            ConvUnit(channels, channels, 1),
+            separable(channels, channels, 3),
+            shortcut,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.mix(self.reduce(x))

@@ -23,7 +23,12 @@ MAX_LOG_CELLS = 6.0  # a box side of at most exp(6) = 403 cells keeps exp() fini
 class DenseRPN(nn.Module):
     """forward: pyramid -> person logits (B, M) and boxes (B, M, 4) on the canvas, M cells of all strides."""
 
-    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], canvas: tuple[int, int], settings: RpnSettings):
+    cells: Tensor
+    cell_stride: Tensor
+
+    def __init__(
+        self, channels: tuple[int, ...], strides: tuple[int, ...], canvas: tuple[int, int], settings: RpnSettings
+    ):
         super().__init__()
         self.strides, self.canvas = strides, canvas
         self.stems = nn.ModuleList(ConvUnit(c, HIDDEN, 1) for c in channels)

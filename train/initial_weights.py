@@ -43,15 +43,20 @@ def load_yolox_nano(network: PersonSearch, path: str) -> None:
             if conv is stem.stem[0]:
                 weight = _space_to_depth_as_stride(weight)
             if tuple(conv.weight.shape) != weight.shape:
-                raise CheckpointError(f"{path}: {node.input[1]} has shape {weight.shape}, expected {tuple(conv.weight.shape)}")
+                raise CheckpointError(
+                    f"{path}: {node.input[1]} has shape {weight.shape}, expected {tuple(conv.weight.shape)}"
+                )
             conv.weight.copy_(torch.from_numpy(weight.copy()))
             if norm is None:
-                conv.bias.copy_(torch.from_numpy(bias.copy()))
+                conv.load_state_dict({"weight": conv.weight, "bias": torch.from_numpy(bias.copy())})
             else:
-                norm.running_mean.zero_()
-                norm.running_var.fill_(1.0 - norm.eps)
-                norm.weight.fill_(1.0)
-                norm.bias.copy_(torch.from_numpy(bias.copy()))
+                state = {
+                    "running_mean": torch.zeros(len(bias)),
+                    "running_var": torch.full((len(bias),), 1.0 - norm.eps),
+                    "weight": torch.ones(len(bias)),
+                    "bias": torch.from_numpy(bias.copy()),
+                }
+                norm.load_state_dict(state, strict=False)  # num_batches_tracked stays
 
 
 def _space_to_depth_as_stride(weight: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ class Trainer:
             self._resume()
 
     def _initialise(self) -> None:
-        path = self.settings.init
+        path = _locate(self.settings.init)
         if path.endswith(".onnx"):
             load_yolox_nano(self.network, path)
         elif path:
@@ -78,7 +78,7 @@ class Trainer:
     # --- one step ---------------------------------------------------------------------------------------------
 
     def train_step(self, images: Tensor, targets: list[Targets]) -> dict[str, float]:
-        """Forward, backward, optimiser, and only then the look-up table. Raises DataError on a loss that is not finite."""
+        """Forward, backward, optimiser, and only then the look-up table. DataError on a loss that is not finite."""
         options, weights = self.settings.optimiser, self.settings.loss
         images = images.to(self.device, non_blocking=True)
         targets = [_to(t, self.device) for t in targets]
@@ -88,8 +88,12 @@ class Trainer:
         with torch.autocast(self.device.type, amp_type, enabled=options.amp != "off"):
             losses, sampled = self.network.losses(images, targets)
         losses["identity"] = self.identity(sampled.embeddings, sampled.labels)
-        scale = {"rpn": weights.rpn, "class": weights.detection, "box": weights.detection * weights.box,
-                 "identity": weights.identity}
+        scale = {
+            "rpn": weights.rpn,
+            "class": weights.detection,
+            "box": weights.detection * weights.box,
+            "identity": weights.identity,
+        }
         if weights.distillation > 0:
             losses["distil"] = self._distillation(sampled, targets)
             scale["distil"] = weights.distillation
@@ -143,8 +147,14 @@ class Trainer:
         self._catch_signals()
         writer = SummaryWriter(str(self.out)) if distributed.rank() == 0 else None
         self.network.train()
-        bar = tqdm(total=self.total_steps, initial=self.step, unit="step", desc=self.out.name, dynamic_ncols=True,
-                   disable=distributed.rank() != 0)
+        bar = tqdm(
+            total=self.total_steps,
+            initial=self.step,
+            unit="step",
+            desc=self.out.name,
+            dynamic_ncols=True,
+            disable=distributed.rank() != 0,
+        )
         saved, average = time.monotonic(), {}  # type: float, dict[str, float]
         for images, targets in self._loader():
             losses = self.train_step(images, targets)
@@ -171,13 +181,25 @@ class Trainer:
     def _loader(self) -> DataLoader:
         options = self.settings.optimiser
         draws = WeightedDraws(
-            self.samples.weights, options.batch, self.settings.seed, self.step, self.total_steps - self.step,
-            distributed.rank(), distributed.world_size(),
+            self.samples.weights,
+            options.batch,
+            self.settings.seed,
+            self.step,
+            self.total_steps - self.step,
+            distributed.rank(),
+            distributed.world_size(),
         )
         workers = self.settings.data.workers
         return DataLoader(
-            self.samples, batch_sampler=draws, collate_fn=collate, num_workers=workers, worker_init_fn=quiet_worker,
-            prefetch_factor=4 if workers else None, pin_memory=self.device.type == "cuda",
+            self.samples,
+            batch_sampler=draws,
+            collate_fn=collate,
+            num_workers=workers,
+            worker_init_fn=quiet_worker,
+            prefetch_factor=4 if workers else None,
+            # Forked processes would inherit OpenCV's locked thread pool and hang.
+            multiprocessing_context="spawn" if workers else None,
+            pin_memory=self.device.type == "cuda",
         )
 
     def _validate(self, writer: SummaryWriter | None, bar: tqdm) -> None:
@@ -238,6 +260,12 @@ class Trainer:
             signal.signal(number, request)
 
 
+def _locate(path: str) -> str:
+    """A path of a preset: relative to the working directory, else to the repository."""
+    repository = Path(__file__).resolve().parent.parent
+    return str(repository / path) if path and not Path(path).exists() and (repository / path).exists() else path
+
+
 def _device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
@@ -256,7 +284,10 @@ def _optimiser(settings: TrainSettings, network: PersonSearch) -> torch.optim.Op
         for p in detector:
             p.requires_grad_(False)
     groups = [
-        {"params": [p for p in network.parameters() if p.requires_grad and p not in detector], "base_rate": options.rate},
+        {
+            "params": [p for p in network.parameters() if p.requires_grad and p not in detector],
+            "base_rate": options.rate,
+        },
         {"params": [p for p in detector if p.requires_grad], "base_rate": options.rate * options.detector_rate},
     ]
     groups = [g for g in groups if g["params"]]

@@ -59,8 +59,8 @@ class PersonSearch(nn.Module):
         self.settings = settings
         self.canvas = (settings.height, settings.width)
         roi, identity = settings.roi, settings.identity
-        self.stem: nn.Module
-        self.head: nn.Module
+        self.stem: ResNetStem | CSPStem
+        self.head: ResNetHead | CSPHead
         if settings.backbone == "resnet50":
             self.stem = ResNetStem(settings.checkpointing)
             self.head = ResNetHead(settings.conv5_protonorm, identity.norm_background)
@@ -98,7 +98,9 @@ class PersonSearch(nn.Module):
         roi = self.settings.roi
         scale = 1.0 / self.stem.roi_stride
         # In float32 also under autocast: boxes near 1024 px move by a pixel in half precision.
-        return roi_align(feature.float(), [b.float() for b in boxes], (roi.height, roi.width), scale, SAMPLING_RATIO, False)
+        return roi_align(
+            feature.float(), [b.float() for b in boxes], (roi.height, roi.width), scale, SAMPLING_RATIO, False
+        )
 
     def embed(self, vectors: Tensor, labels: Tensor | None = None) -> Tensor:
         """Projection, normalisation and L2: (N, width) -> (N, D)."""
@@ -107,9 +109,13 @@ class PersonSearch(nn.Module):
     def losses(self, images: Tensor, targets: list[Targets]) -> tuple[dict[str, Tensor], Sampled]:
         """Detection losses of Eq. 1 by name, and the sampled RoIs for the identity losses."""
         pyramid, feature = self.features(images)
-        rpn_loss, logits, boxes = self.rpn.losses(pyramid, [t.boxes for t in targets])
+        if any(p.requires_grad for p in self.rpn.parameters()):
+            rpn_loss, logits, boxes = self.rpn.losses(pyramid, [t.boxes for t in targets])
+        else:  # a frozen detector (optimiser.detector_rate: 0) only proposes
+            logits, boxes = self.rpn(pyramid)
+            rpn_loss = logits.sum() * 0
         with torch.no_grad():
-            proposals = [self._propose(l, b, training=True)[0] for l, b in zip(logits, boxes, strict=True)]
+            proposals = [self._propose(score, box, training=True)[0] for score, box in zip(logits, boxes, strict=True)]
             picked = [sample_rois(p, t, self.settings.roi) for p, t in zip(proposals, targets, strict=True)]
         rois, labels = [p[0] for p in picked], torch.cat([p[1] for p in picked])
         vectors = self.head(self.crop(feature, rois), labels)
@@ -149,7 +155,7 @@ class PersonSearch(nn.Module):
         roi = self.settings.roi
         min_score = roi.min_score if min_score is None else min_score
         pyramid, feature = self.features(images)
-        proposals = [self._propose(l, b, training=False) for l, b in zip(*self.rpn(pyramid), strict=True)]
+        proposals = [self._propose(score, box, training=False) for score, box in zip(*self.rpn(pyramid), strict=True)]
         vectors = self.head(self.crop(feature, [p[0] for p in proposals]))
         scores, deltas, embeddings = self.person(vectors).softmax(1)[:, 1], self.box(vectors), self.embed(vectors)
         found, begin = [], 0
@@ -189,5 +195,3 @@ def sample_rois(proposals: Tensor, targets: Targets, settings: RoiSettings) -> t
     negative = negative[torch.randperm(len(negative), device=boxes.device)[: settings.sampled - take]]
     chosen = torch.cat([positive, negative]).sort().values
     return boxes[chosen], labels[chosen], overlap[chosen], matched[chosen]
-
-

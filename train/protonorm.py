@@ -113,7 +113,7 @@ def make_norm(kind: str, features: int, background: bool) -> nn.Module:
 
 
 class LabelFreeNorm(nn.Module):
-    """Gives a norm that knows no labels the signature of `ProtoNorm`; one sample or none passes by running statistics."""
+    """Gives a norm without labels the signature of `ProtoNorm`; fewer than two samples use running statistics."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()

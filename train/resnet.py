@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
@@ -22,6 +24,8 @@ class ResNetStem(nn.Module):
     channels = (1024,)
     roi_stride = 16
     roi_channels = 1024
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, checkpointing: bool = False) -> None:
         super().__init__()
@@ -68,7 +72,7 @@ class ResNetHead(nn.Module):
         return x.amax((2, 3))
 
 
-def _bottleneck(block: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
+def _bottleneck(block: Any, x: Tensor, labels: Tensor | None) -> Tensor:
     """torchvision's Bottleneck.forward with labels handed to the norms that take them."""
     out = block.relu(_norm(block.bn1, block.conv1(x), labels))
     out = block.relu(_norm(block.bn2, block.conv2(out), labels))
@@ -85,7 +89,7 @@ def _norm(norm: nn.Module, x: Tensor, labels: Tensor | None) -> Tensor:
 def load_imagenet(stem: ResNetStem, head: ResNetHead, path: str) -> None:
     """Fill stem and head from torchvision's ResNet-50 state dict (a file that the user names)."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    taken = set()
+    taken: set[str] = set()
     for module in (stem, head):
         own = module.state_dict()
         missing = [k for k in own if k not in state]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,12 @@ class Samples(Dataset):
     """All sources after each other; identities become labels 1..L over all sources, in order of appearance."""
 
     def __init__(
-        self, settings: DataSettings, canvas: tuple[int, int], teacher: EmbeddingTeacher | None = None,
-        boxes_per_image: int = 8, seed: int = 0,
+        self,
+        settings: DataSettings,
+        canvas: tuple[int, int],
+        teacher: EmbeddingTeacher | None = None,
+        boxes_per_image: int = 8,
+        seed: int = 0,
     ) -> None:
         self.settings, self.letterbox, self.teacher = settings, Letterbox(*canvas), teacher
         self.boxes_per_image, self.seed = boxes_per_image, seed
@@ -123,7 +128,9 @@ class Samples(Dataset):
 class WeightedDraws(Sampler):
     """An endless, seeded stream of (index, draw) batches that can start anywhere: resuming needs only a number."""
 
-    def __init__(self, weights: Sequence[float], batch: int, seed: int, begin: int, steps: int, rank: int, ranks: int) -> None:
+    def __init__(
+        self, weights: Sequence[float], batch: int, seed: int, begin: int, steps: int, rank: int, ranks: int
+    ) -> None:
         self.probability = np.asarray(weights, np.float64) / np.sum(weights)
         self.batch, self.seed, self.begin, self.steps, self.rank, self.ranks = batch, seed, begin, steps, rank, ranks
 
@@ -147,13 +154,11 @@ def collate(samples: Sequence[Sample | None]) -> tuple[Tensor, list[Targets]]:
     while len(kept) < len(samples):
         kept.append(kept[len(kept) % max(1, len(kept))])
     images = torch.from_numpy(np.stack([s.image for s in kept]))
-    return images, [
-        Targets(*(torch.from_numpy(a) for a in (s.boxes, s.labels, s.teacher, s.known))) for s in kept
-    ]
-
+    return images, [Targets(*(torch.from_numpy(a) for a in (s.boxes, s.labels, s.teacher, s.known))) for s in kept]
 
 
 def quiet_worker(_: int) -> None:
-    """Loading processes share two cores with training: one thread each."""
+    """Loading processes get one thread each, and leave Ctrl-C to the training process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

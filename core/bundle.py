@@ -1,0 +1,134 @@
+"""The bundle: a directory that holds everything a deployment needs, checked by hashes before use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from personsearch.core.config import Settings
+from personsearch.core.errors import BundleError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+MODEL, EMBED = "model.onnx", "embed.onnx"
+OUTPUTS = ("boxes", "scores", "embeddings", "count")
+# Names of the tensors between "find proposals" and "describe them" inside the model graph.
+CUTS = ("roi_feature", "roi_columns", "roi_rows", "proposals", "proposal_logits")
+
+
+class FileEntry(Settings):
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Threshold(Settings):
+    """A similarity threshold and the share of pairs of different people that reach it on the calibration data."""
+
+    similarity: float = Field(ge=-1, le=1)
+    false_alarm_rate: float = Field(ge=0, le=1)
+
+
+class Manifest(Settings):
+    schema_version: int
+    name: str
+    created: str  # ISO 8601, UTC
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    dimensions: int = Field(gt=0)
+    detections: int = Field(gt=0)  # K, rows of the fixed-size outputs
+    embed_boxes: int = Field(gt=0)  # boxes per call of the embedding graph
+    min_score: float = Field(ge=0, le=1)  # working point of the detector
+    checkpoint_sha256: str
+    files: dict[str, FileEntry]
+    thresholds: tuple[Threshold, ...] = ()
+    calibration: str = ""  # where the thresholds come from
+    training_data: tuple[str, ...] = ()  # sources with their licences
+    licence: str = ""
+
+    @property
+    def model_hash(self) -> str:
+        """Identifies the embedding space: galleries and events carry it."""
+        return self.files[MODEL].sha256[:16]
+
+    def threshold(self, false_alarm_rate: float = 0.01) -> float:
+        """The calibrated similarity whose rate is nearest below, or 0.5 for a bundle without calibration."""
+        fitting = [t for t in self.thresholds if t.false_alarm_rate <= false_alarm_rate + 1e-12]
+        return max(fitting, key=lambda t: t.false_alarm_rate).similarity if fitting else 0.5
+
+
+def sha256_of(path: str | Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_manifest(folder: str | Path, verify: bool = True) -> Manifest:
+    """The checked manifest of a bundle. Raises BundleError for a missing, foreign or damaged bundle."""
+    folder = Path(folder)
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise BundleError(f"{folder}: not a bundle ({MANIFEST} is missing); make one with export/to_trt.py") from None
+    except (ValueError, RecursionError):
+        raise BundleError(f"{path}: not valid JSON; export the bundle again") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA:
+        raise BundleError(f"{path}: expected schema version {SCHEMA}, got {version}; export the bundle again")
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BundleError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    for name in (MODEL, EMBED):
+        if name not in manifest.files:
+            raise BundleError(f"{path}: lists no {name}; export the bundle again")
+    if verify:
+        for name, entry in manifest.files.items():
+            check_file(folder, name, entry)
+    return manifest
+
+
+def check_file(folder: Path, name: str, entry: FileEntry) -> None:
+    path = folder / name
+    if Path(name).name != name:
+        raise BundleError(f"{folder}: the manifest names a file outside the bundle: {name!r}")
+    if not path.is_file():
+        raise BundleError(f"{path}: listed in the manifest, but missing; export the bundle again")
+    if path.stat().st_size != entry.bytes or sha256_of(path) != entry.sha256:
+        raise BundleError(f"{path}: its hash differs from the manifest's: the file is damaged or was changed")
+
+
+def write_bundle(folder: str | Path, staging: str | Path, manifest: dict) -> Manifest:
+    """Hash the files in `staging`, write the manifest beside them, and put the folder in place in one step.
+
+    An existing bundle at `folder` is replaced only after the new one is complete.
+    """
+    folder, staging = Path(folder), Path(staging)
+    files = {
+        p.name: {"sha256": sha256_of(p), "bytes": p.stat().st_size}
+        for p in sorted(staging.iterdir())
+        if p.name != MANIFEST
+    }
+    checked = Manifest.model_validate({**manifest, "schema_version": SCHEMA, "files": files})
+    (staging / MANIFEST).write_text(json.dumps(checked.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(staging, folder)
+    except OSError as error:
+        if old.exists():
+            os.replace(old, folder)
+        raise BundleError(f"{folder}: cannot be written ({error.strerror}); the previous bundle is untouched") from None
+    shutil.rmtree(old, ignore_errors=True)
+    return checked

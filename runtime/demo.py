@@ -1,0 +1,131 @@
+#!/usr/bin/env python
+"""The whole way on synthetic cameras: enrol two people, stream, publish, and count right and wrong names.
+
+`runtime/demo.py [--seconds 20] [--cameras 2] [--record DIR]` needs no file from outside the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+
+from personsearch.core.boxes import iou
+from personsearch.core.engines import BundleSearcher
+from personsearch.core.errors import UserError, run_main
+from personsearch.core.street import Street, StreetSettings
+from personsearch.runtime.capture import Frame
+from personsearch.runtime.gallery import Gallery
+from personsearch.runtime.matching import Match
+from personsearch.runtime.pipeline import Pipeline
+from personsearch.runtime.publisher import Publisher
+from personsearch.runtime.recorder import Recorder
+from personsearch.runtime.settings import CameraSettings, MatchSettings, PublishSettings, StreamSettings, default_bundle
+from personsearch.runtime.stream import print_summary
+from personsearch.runtime.subscribe import describe
+from personsearch.runtime.tracker import Track
+
+ENROLMENT_FRAMES, VIEWS, CLEAR = 600, 3, 0.95
+
+
+def main() -> int:
+    return run_main(_main)
+
+
+@dataclass
+class Score:
+    """Names against the street's own truth, one count per sighting of an analysed frame."""
+
+    street: Street
+    names: dict[int, str]
+    camera_numbers: dict[str, int]
+    counts: Counter = field(default_factory=Counter)
+
+    def watch(self, frame: Frame, tracks: list[Track], matches: list[Match]) -> None:
+        truth = self.street.frame(self.camera_numbers[frame.camera], frame.index)
+        present = {self.names[int(i)] for i in truth.identities if int(i) in self.names}
+        for match in matches:
+            owner = None
+            if len(truth.boxes):
+                overlap = iou(match.track.box[None], truth.boxes)[0]
+                if overlap.max() >= 0.4:
+                    owner = self.names.get(int(truth.identities[overlap.argmax()]))
+            right = owner == match.person
+            self.counts["right" if right else "wrong"] += 1
+            if right:
+                present.discard(match.person)
+        self.counts["missed"] += len(present)
+
+
+def enrol_from_street(street: Street, searcher: BundleSearcher, gallery: Gallery, people: int) -> dict[int, str]:
+    """Enrol the first people who are seen clearly, each with up to three views, in the enrolment camera 0."""
+    names: dict[int, str] = {}
+    for number in range(0, ENROLMENT_FRAMES, 15):
+        frame = street.frame(0, number)
+        for box, identity, visible in zip(frame.boxes, frame.identities, frame.visible, strict=True):
+            inside = box[0] > 4 and box[2] < frame.image.shape[1] - 4
+            if visible < CLEAR or not inside or (len(names) >= people and int(identity) not in names):
+                continue
+            name = names.setdefault(int(identity), f"Person {int(identity)}")
+            if gallery.names.count(name) < VIEWS:
+                gallery.add(name, searcher.embed(frame.image, box[None])[0])
+    if len(names) < people:
+        raise UserError(f"only {len(names)} of {people} people were seen clearly on this street; try another --seed")
+    return names
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the demo")
+    parser.add_argument("--cameras", type=int, default=2, help="synthetic cameras besides the enrolment camera")
+    parser.add_argument("--seed", type=int, default=7, help="which street")
+    parser.add_argument("--bundle", default="", help="bundle folder (default: models/edge)")
+    parser.add_argument("--endpoint", default="tcp://127.0.0.1:*", help="where to publish")
+    parser.add_argument("--record", default="", metavar="DIR", help="write annotated video there")
+    arguments = parser.parse_args()
+    if arguments.seconds <= 0 or not 1 <= arguments.cameras <= 8:
+        raise UserError("--seconds must be positive and --cameras 1 to 8")
+    cameras, people, fps = arguments.cameras + 1, 5, 10
+    identities = cameras * people
+    street = Street(StreetSettings(seed=arguments.seed, cameras=cameras, people=people, identities=identities, fps=fps))
+    searcher = BundleSearcher(arguments.bundle or default_bundle())
+    gallery = Gallery(searcher.manifest.model_hash, searcher.dimensions)
+    names = enrol_from_street(street, searcher, gallery, people=2)
+    print(f"enrolled {', '.join(names.values())} from camera 0; engine {searcher.engine.name}")
+    url = (
+        f"synthetic://street?seed={arguments.seed}&cameras={cameras}&people={people}&identities={identities}"
+        f"&fps={fps}&frames={int(arguments.seconds * fps)}"
+    )
+    settings = StreamSettings(
+        cameras=tuple(CameraSettings(name=f"street-{i}", url=f"{url}&camera={i}") for i in range(1, cameras)),
+        match=MatchSettings(repeat_s=2.0),
+        publish=PublishSettings(endpoint=arguments.endpoint),
+    )
+    score = Score(street, names, {f"street-{i}": i for i in range(1, cameras)})
+    recorder = Recorder(arguments.record, fps) if arguments.record else None
+    publisher = Publisher(settings.publish.endpoint)
+
+    def publish(event: dict) -> None:
+        publisher.publish(event)
+        print(describe(event), flush=True)
+
+    print(f"events on {publisher.endpoint}; watch them with runtime/subscribe.py --connect {publisher.endpoint}")
+    pipeline = Pipeline(settings, searcher, gallery, publish, recorder, score.watch)
+    try:
+        pipeline.run()
+    finally:
+        if recorder:
+            recorder.close()
+        publisher.close()
+    print_summary(pipeline)
+    counts = score.counts
+    print(
+        f"sightings of people on all frames: named right {counts['right']}, named wrong {counts['wrong']}, "
+        f"enrolled but not named {counts['missed']}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

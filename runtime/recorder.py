@@ -1,0 +1,60 @@
+"""Annotated video per camera, only when asked for: boxes of all tracks, names of the matched ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from personsearch.core.errors import UserError
+from personsearch.runtime.capture import Frame
+from personsearch.runtime.matching import Match
+from personsearch.runtime.tracker import Track
+
+GREY, GREEN = (160, 160, 160), (60, 200, 60)
+
+
+class Recorder:
+    """Writes DIR/CAMERA.avi (motion JPEG: every player knows it, and a crash keeps the frames written so far)."""
+
+    def __init__(self, folder: str | Path, fps: float = 10.0) -> None:
+        self.folder, self.fps = Path(folder), fps
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot record there ({error.strerror})") from None
+        self._writers: dict[str, tuple[cv2.VideoWriter, tuple[int, int]]] = {}
+
+    def write(self, frame: Frame, tracks: list[Track], matches: list[Match]) -> None:
+        image = annotate(frame.image, tracks, matches)
+        size = (image.shape[1], image.shape[0])
+        if frame.camera not in self._writers:
+            path = str(self.folder / f"{frame.camera}.avi")
+            writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), self.fps, size)
+            if not writer.isOpened():
+                raise UserError(f"{path}: cannot be written; is the disk full, or the folder read-only?")
+            self._writers[frame.camera] = (writer, size)
+        writer, first_size = self._writers[frame.camera]
+        writer.write(image if size == first_size else cv2.resize(image, first_size))
+
+    def close(self) -> None:
+        for writer, _ in self._writers.values():
+            writer.release()
+
+
+def annotate(image: np.ndarray, tracks: list[Track], matches: list[Match]) -> np.ndarray:
+    """A copy of the frame with boxes; matched people in green with name and similarity."""
+    image = image.copy()
+    names = {m.track.number: f"{m.person} {m.similarity:.2f}" for m in matches}
+    size = max(0.4, image.shape[0] / 1100)
+    for track in sorted(tracks, key=lambda t: t.number in names):
+        x1, y1, x2, y2 = (int(v) for v in track.box)
+        colour = GREEN if track.number in names else GREY
+        cv2.rectangle(image, (x1, y1), (x2, y2), colour, max(1, round(size * 2)))
+        label = names.get(track.number, str(track.number))
+        (w, h), _ = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+        top = max(h + 4, y1)
+        cv2.rectangle(image, (x1, top - h - 4), (x1 + w + 4, top), colour, -1)
+        cv2.putText(image, label, (x1 + 2, top - 3), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
+    return image
