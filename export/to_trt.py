@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine", choices=("auto", "no"), default="auto", help="build a TensorRT engine if one can be loaded"
     )
     parser.add_argument("--target", default="", help="TensorRT for RTX: GPU architecture, for example SM86")
+    parser.add_argument("--with-weights", action="store_true", help="add weights.pth, a start for fine-tuning")
     return parser
 
 
