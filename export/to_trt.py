@@ -116,6 +116,7 @@ def _main() -> int:
         if arguments.with_weights:
             save_weights(staging / "weights.pth", network, content["config"])
         status = _engine(staging, sha256_of(staging / MODEL)[:16], arguments)
+        staging.chmod(0o755)  # mkdtemp's folders are private
         written = write_bundle(out, staging, manifest)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -11,6 +11,8 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from personsearch.core.boxes import iou
 from personsearch.core.engines import BundleSearcher
 from personsearch.core.errors import UserError, run_main
@@ -58,21 +60,31 @@ class Score:
         self.counts["missed"] += len(present)
 
 
-def enrol_from_street(street: Street, searcher: BundleSearcher, gallery: Gallery, people: int) -> dict[int, str]:
-    """Enrol the first people who are seen clearly, each with up to three views, in the enrolment camera 0."""
-    names: dict[int, str] = {}
+def enrol_from_street(
+    street: Street, searcher: BundleSearcher, gallery: Gallery, people: int, seconds: float
+) -> dict[int, str]:
+    """Enrol people, each with up to three clear views from camera 0: those who will walk past the other cameras
+    most often during the demo, because nobody else could be recognised there."""
+    visits = Counter(
+        person[0]
+        for camera in range(1, street.settings.cameras)
+        for second in range(int(seconds) + 1)
+        for person in street.people(camera, second)
+    )
+    views: dict[int, list[tuple[int, np.ndarray]]] = {}
     for number in range(0, ENROLMENT_FRAMES, 15):
         frame = street.frame(0, number)
         for box, identity, visible in zip(frame.boxes, frame.identities, frame.visible, strict=True):
-            inside = box[0] > 4 and box[2] < frame.image.shape[1] - 4
-            if visible < CLEAR or not inside or (len(names) >= people and int(identity) not in names):
-                continue
-            name = names.setdefault(int(identity), f"Person {int(identity)}")
-            if gallery.names.count(name) < VIEWS:
-                gallery.add(name, searcher.embed(frame.image, box[None])[0])
-    if len(names) < people:
-        raise UserError(f"only {len(names)} of {people} people were seen clearly on this street; try another --seed")
-    return names
+            if visible >= CLEAR and 4 < box[0] and box[2] < frame.image.shape[1] - 4:
+                views.setdefault(int(identity), []).append((number, box))
+    chosen = [i for i, _ in visits.most_common() if i in views][:people]
+    if len(chosen) < people:
+        raise UserError(f"only {len(chosen)} of {people} people were seen clearly on this street; try another --seed")
+    for identity in chosen:
+        spread = views[identity][:: max(1, len(views[identity]) // VIEWS)][:VIEWS]
+        for number, box in spread:
+            gallery.add(f"Person {identity}", searcher.embed(street.frame(0, number).image, box[None])[0])
+    return {i: f"Person {i}" for i in chosen}
 
 
 def _main() -> int:
@@ -91,7 +103,7 @@ def _main() -> int:
     street = Street(StreetSettings(seed=arguments.seed, cameras=cameras, people=people, identities=identities, fps=fps))
     searcher = BundleSearcher(arguments.bundle or default_bundle())
     gallery = Gallery(searcher.manifest.model_hash, searcher.dimensions)
-    names = enrol_from_street(street, searcher, gallery, people=2)
+    names = enrol_from_street(street, searcher, gallery, 2, arguments.seconds)
     print(f"enrolled {', '.join(names.values())} from camera 0; engine {searcher.engine.name}")
     url = (
         f"synthetic://street?seed={arguments.seed}&cameras={cameras}&people={people}&identities={identities}"

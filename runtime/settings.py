@@ -35,7 +35,7 @@ class TrackingSettings(Settings):
 
 class MatchSettings(Settings):
     threshold: float | None = Field(None, ge=-1, le=1)
-    false_alarm_rate: float = Field(0.01, gt=0, le=1)
+    false_alarm_rate: float = Field(0.001, gt=0, le=1)
     repeat_s: float = Field(1.0, ge=0)
 
 

@@ -13,15 +13,8 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
-def test_shipped_presets_load_and_every_key_is_commented(path: Path) -> None:
+def test_shipped_presets_load(path: Path) -> None:
     load_settings(path, StreamSettings if path.name == "cams.yaml" else TrainSettings)
-    if path.name in ("edge.yaml", "cams.yaml"):
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            value = line.split("#")[0].strip().lstrip("- ")
-            commented = "#" in line or not value or value.endswith(":")
-            neighbour = any(word in line for word in ("cameras: 4", "people: 8", "seed: 0", "weight", "format: street"))
-            known = any(word in line for word in ("width", "max_step", "identities", "frames", "detection", "url:"))
-            assert commented or neighbour or known, f"{path.name}:{number} has no comment"
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,10 @@ def test_a_colour_histogram_does_not_solve_the_street() -> None:
                     continue
                 crop = cv2.cvtColor(frame.image[box[1] : box[3], box[0] : box[2]], cv2.COLOR_BGR2HSV)
                 halves = np.array_split(crop, 2)
-                hist = [cv2.calcHist([np.ascontiguousarray(h)], [0, 1, 2], None, [8, 4, 4], [0, 180, 0, 256, 0, 256]) for h in halves]
+                hist = [
+                    cv2.calcHist([np.ascontiguousarray(h)], [0, 1, 2], None, [8, 4, 4], [0, 180, 0, 256, 0, 256])
+                    for h in halves
+                ]
                 row = np.sqrt(np.concatenate([h.ravel() / h.sum() for h in hist]))
                 rows.append(row / np.linalg.norm(row))
                 identities.append(identity)

@@ -59,9 +59,7 @@ def test_only_the_most_similar_fitting_detection_is_right() -> None:
 def test_small_boxes_have_a_lower_overlap_threshold() -> None:
     small = np.array([[0, 0, 10, 20]], np.float32)  # threshold 200 / 600 = 1/3
     shifted = [0.0, 8.0, 10.0, 28.0]  # IoU 12 / 28 = 0.43
-    scores = search_scores(
-        QUERY, EMBEDDING, [truth("a.jpg", 7, small)], {"a.jpg": found((shifted, 1, A))}
-    )
+    scores = search_scores(QUERY, EMBEDDING, [truth("a.jpg", 7, small)], {"a.jpg": found((shifted, 1, A))})
     assert scores.mean_ap == 1.0
     large = [0.0, 80.0, 100.0, 280.0]  # the same share of a large box is too little
     assert search_scores(QUERY, EMBEDDING, [truth("a.jpg", 7)], {"a.jpg": found((large, 1, A))}).mean_ap == 0.0

@@ -17,7 +17,9 @@ def boxes_of(kind: str) -> torch.Tensor:
     if kind == "zero":
         boxes[:, 2:] = boxes[:, :2]
     if kind == "edges":
-        boxes = torch.tensor([[0.0, 0, 160, 96], [159.0, 95, 160, 96], [0.0, 0, 1, 1], [-9.0, -9, -8, -8], [0, 0, 0, 0]])
+        boxes = torch.tensor(
+            [[0.0, 0, 160, 96], [159.0, 95, 160, 96], [0.0, 0, 1, 1], [-9.0, -9, -8, -8], [0, 0, 0, 0]]
+        )
     return boxes
 
 
