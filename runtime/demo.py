@@ -75,7 +75,7 @@ def enrol_from_street(
     for number in range(0, ENROLMENT_FRAMES, 15):
         frame = street.frame(0, number)
         for box, identity, visible in zip(frame.boxes, frame.identities, frame.visible, strict=True):
-            if visible >= CLEAR and 4 < box[0] and box[2] < frame.image.shape[1] - 4:
+            if visible >= CLEAR and box[0] > 4 and box[2] < frame.image.shape[1] - 4:
                 views.setdefault(int(identity), []).append((number, box))
     chosen = [i for i, _ in visits.most_common() if i in views][:people]
     if len(chosen) < people:

@@ -134,6 +134,7 @@ def convert_to_protonorm(module: nn.Module, background: bool = True) -> None:
         if isinstance(child, nn.BatchNorm2d):
             norm = ProtoNorm(child.num_features, eps=child.eps, affine=True, background=background)
             norm.load_state_dict(child.state_dict())
+            norm.train(child.training)
             setattr(module, name, norm)
         else:
             convert_to_protonorm(child, background)
