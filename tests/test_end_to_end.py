@@ -57,7 +57,8 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path) -> None:
     assert resumed.returncode == 0, resumed.stderr
     a, b = (load_checkpoint(tmp_path / name / "last.pth") for name in ("whole", "parts"))
     for part in ("model", "identity"):
-        assert all(torch.allclose(a[part][k].float(), b[part][k].float(), atol=1e-6) for k in a[part]), part
+        worst = max(float((a[part][k].double() - b[part][k].double()).abs().max()) for k in a[part])
+        assert worst < 1e-5, part
     refused = run("train/run.py", "--config", config, f"out={tmp_path}/parts")
     assert_user_error(refused, "--resume")
 
@@ -83,13 +84,13 @@ def test_folding_is_exact_in_float64_and_leaves_no_normalisation(model: dict) ->
     assert not [m for m in folded.modules() if type(m).__name__ in ("BatchNorm2d", "BatchNorm1d", "ProtoNorm")]
 
 
-def test_bundle_holds_parity_and_a_static_graph(tiny_bundle: Path) -> None:
-    manifest = read_manifest(tiny_bundle)
-    rows = json.loads((tiny_bundle / "parity.json").read_text())
+def test_bundle_holds_parity_and_a_static_graph(shipped_bundle: Path) -> None:
+    manifest = read_manifest(shipped_bundle)
+    rows = json.loads((shipped_bundle / "parity.json").read_text())
     exact = [row for row in rows if row["engine"].endswith("fp32")]
     assert exact
     assert all(row["cosine_p1"] > 0.999 and row["people"] > 0 for row in exact)
-    graph = onnx.load(str(tiny_bundle / "model.onnx")).graph
+    graph = onnx.load(str(shipped_bundle / "model.onnx")).graph
     assert not {n.op_type for n in graph.node} & {"If", "Loop", "NonMaxSuppression", "NonZero", "BatchNormalization"}
     assert [o.name for o in graph.output] == ["boxes", "scores", "embeddings", "count"]
     assert manifest.thresholds

@@ -115,7 +115,7 @@ class Trainer:
         if self.scaler.get_scale() >= before:  # a step that the scaler skipped must not move the LUT
             self.identity.update(sampled.embeddings, sampled.labels, sampled.ious)
         self.step += 1
-        return {"loss": float(total), **{k: float(v) for k, v in losses.items()}}
+        return {"loss": total.item(), **{k: v.item() for k, v in losses.items()}}
 
     def _distillation(self, sampled: Sampled, targets: list[Targets]) -> Tensor:
         begin, rows, goals, ious = 0, [], [], []
@@ -200,6 +200,8 @@ class Trainer:
             # Forked processes would inherit OpenCV's locked thread pool and hang.
             multiprocessing_context="spawn" if workers else None,
             pin_memory=self.device.type == "cuda",
+            # Its own generator: a new loader must not draw from the random state that a resumed run restores.
+            generator=torch.Generator(),
         )
 
     def _validate(self, writer: SummaryWriter | None, bar: tqdm) -> None:

@@ -104,7 +104,10 @@ class PersonSearch(nn.Module):
 
     def embed(self, vectors: Tensor, labels: Tensor | None = None) -> Tensor:
         """Projection, normalisation and L2: (N, width) -> (N, D)."""
-        return functional.normalize(self.norm(self.projection(vectors).float(), labels))
+        projected = self.projection(vectors)
+        if projected.dtype in (torch.bfloat16, torch.float16):  # under autocast
+            projected = projected.float()
+        return functional.normalize(self.norm(projected, labels))
 
     def losses(self, images: Tensor, targets: list[Targets]) -> tuple[dict[str, Tensor], Sampled]:
         """Detection losses of Eq. 1 by name, and the sampled RoIs for the identity losses."""
