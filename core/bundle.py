@@ -17,8 +17,14 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MODEL, EMBED = "model.onnx", "embed.onnx"
 OUTPUTS = ("boxes", "scores", "embeddings", "count")
+PRECISIONS = ("fp32", "fp16", "int8")  # graphs that a bundle can hold
 # Names of the tensors between "find proposals" and "describe them" inside the model graph.
 CUTS = ("roi_feature", "roi_columns", "roi_rows", "proposals", "proposal_logits")
+
+
+def graph_file(precision: str) -> str:
+    """File of the model's graph: bf16 is a way to run the float32 graph, the others are graphs of their own."""
+    return MODEL if precision in ("fp32", "bf16") else f"model.{precision}.onnx"
 
 
 class FileEntry(Settings):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from personsearch.core.bundle import CUTS, EMBED, MODEL, OUTPUTS
+from personsearch.core.bundle import CUTS, EMBED, MODEL, OUTPUTS, graph_file
 from personsearch.core.engines import Outputs
 from personsearch.core.errors import BundleError, EngineError
 
@@ -27,8 +27,8 @@ class OpenVINOEngine:
         capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "auto":
             precision = "bf16" if "BF16" in capabilities else "fp32"
-        if precision not in ("fp32", "bf16"):
-            raise EngineError(f"openvino: precision must be auto, fp32 or bf16, got {precision}")
+        if precision not in ("fp32", "bf16", "int8"):
+            raise EngineError(f"openvino: precision must be auto, fp32, bf16 or int8, got {precision}")
         self.name = f"openvino-cpu-{precision}"
         self._options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
@@ -36,7 +36,7 @@ class OpenVINOEngine:
         }
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
-        propose, describe = self._cut(self._read(MODEL))
+        propose, describe = self._cut(self._read(graph_file(precision)))
         self._propose = self._core.compile_model(propose, "CPU", self._options).create_infer_request()
         self._describe = self._core.compile_model(describe, "CPU", self._options).create_infer_request()
         for number in range(len(CUTS)):  # the second graph reads where the first one writes: no copies

@@ -6,13 +6,15 @@ into `Detections` in the pixels of the original frames.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from personsearch.core.bundle import Manifest, read_manifest
+from personsearch.core.bundle import Manifest, graph_file, read_manifest
 from personsearch.core.errors import BundleError, EngineError
 from personsearch.core.preprocess import Letterbox
 from personsearch.core.records import Detections
@@ -30,56 +32,78 @@ class Engine(Protocol):
         """uint8 (1, H, W, 3) and (1, E, 4) boxes on the canvas -> (1, E, D)."""
 
 
+# Backends with their precisions. The first one is what the backend's bare name means.
+BACKENDS: dict[str, tuple[str, ...]] = {
+    "openvino": ("auto", "fp32", "bf16", "int8"),
+    "onnxruntime": ("fp32", "fp16", "int8"),
+    "onnxruntime-cuda": ("fp32", "fp16", "int8"),
+    "onnxruntime-tensorrt": ("fp32", "fp16", "int8"),
+    "onnxruntime-rtx": ("fp32", "fp16", "int8"),
+    "tensorrt": ("fp32", "fp16", "int8"),
+}
 ENGINES = (
     "auto",
-    "openvino",
-    "openvino-fp32",
-    "openvino-bf16",
-    "onnxruntime",
-    "onnxruntime-cuda",
-    "onnxruntime-tensorrt",
+    *(name for backend, kinds in BACKENDS.items() for name in (backend, *(f"{backend}-{p}" for p in kinds[1:]))),
 )
+log = logging.getLogger("personsearch.engines")
 
 
 def load_engine(folder: str | Path, choice: str = "auto", threads: int = 0) -> Engine:
-    """`auto`: CUDA if ONNX Runtime really has it, else OpenVINO, else ONNX Runtime on the CPU."""
+    """The engine of that name, or for `auto` the fastest that works here; the reason is logged.
+
+    Raises EngineError where it cannot run: nothing falls back silently.
+    """
     folder = Path(folder)
+    if choice == "auto":
+        return _choose(folder, threads)
     if choice not in ENGINES:
         raise EngineError(f"unknown engine '{choice}'; expected one of {', '.join(ENGINES)}")
-    if choice.startswith("onnxruntime"):
-        return _onnxruntime(folder, choice.partition("-")[2] or "cpu", threads)
-    if choice.startswith("openvino"):
-        return _openvino(folder, choice.partition("-")[2] or "auto", threads)
-    for attempt in (
-        lambda: _onnxruntime(folder, "cuda", threads),
-        lambda: _openvino(folder, "auto", threads),
-        lambda: _onnxruntime(folder, "cpu", threads),
+    backend = max((b for b in BACKENDS if choice == b or choice.startswith(f"{b}-")), key=len)
+    precision = choice[len(backend) + 1 :] or BACKENDS[backend][0]
+    if precision != "auto" and not (folder / graph_file(precision)).is_file():
+        raise EngineError(
+            f"{folder}: has no {graph_file(precision)}; export the checkpoint with `--precision {precision}`"
+        )
+    return _load(folder, backend, precision, threads)
+
+
+def _choose(folder: Path, threads: int) -> Engine:
+    """A TensorRT engine built for this GPU, else CUDA, else OpenVINO, else ONNX Runtime on the CPU."""
+    half = "fp16" if (folder / graph_file("fp16")).is_file() else "fp32"
+    tried = []
+    for backend, precision in (
+        ("tensorrt", half),
+        ("onnxruntime-cuda", half),
+        ("openvino", "auto"),
+        ("onnxruntime", "fp32"),
     ):
         try:
-            return attempt()
-        except (ImportError, EngineError) as error:
-            reason = error
+            engine = _load(folder, backend, precision, threads)
+        except EngineError as error:
+            tried.append(f"{backend}: {error}")
+            continue
+        log.info("engine %s: the first that works here%s", engine.name, "".join(f"; not {t}" for t in tried))
+        return engine
     raise EngineError(
-        f"no inference engine can run this bundle ({reason}); install personsearch[cpu] or personsearch[gpu]"
+        f"no inference engine can run this bundle ({'; '.join(tried)}); install personsearch[cpu] or personsearch[gpu]"
     )
 
 
-def _openvino(folder: Path, precision: str, threads: int) -> Engine:
-    from personsearch.core.engine_openvino import OpenVINOEngine
-
+def _load(folder: Path, backend: str, precision: str, threads: int) -> Engine:
     try:
-        return OpenVINOEngine(folder, precision, threads)
-    except ImportError:
-        raise EngineError("openvino is not installed; install personsearch[cpu], or choose another engine") from None
+        if backend == "openvino":
+            from personsearch.core.engine_openvino import OpenVINOEngine
 
+            return OpenVINOEngine(folder, precision, threads)
+        if backend == "tensorrt":
+            from personsearch.core.engine_tensorrt import TensorRTEngine
 
-def _onnxruntime(folder: Path, device: str, threads: int) -> Engine:
-    from personsearch.core.engine_onnxruntime import OnnxRuntimeEngine
+            return TensorRTEngine(folder, precision)
+        from personsearch.core.engine_onnxruntime import OnnxRuntimeEngine
 
-    try:
-        return OnnxRuntimeEngine(folder, device, threads)
-    except ImportError:
-        raise EngineError("onnxruntime is not installed; install personsearch[cpu] or personsearch[gpu]") from None
+        return OnnxRuntimeEngine(folder, backend.partition("-")[2] or "cpu", precision, threads)
+    except ImportError as error:
+        raise EngineError(f"{error.name} is not installed; install personsearch[cpu] or personsearch[gpu]") from None
 
 
 class BundleSearcher:
@@ -91,6 +115,8 @@ class BundleSearcher:
         self.letterbox = Letterbox(self.manifest.height, self.manifest.width)
         self.dimensions = self.manifest.dimensions
         self._canvas = np.zeros((self.manifest.batch, self.manifest.height, self.manifest.width, 3), np.uint8)
+        self._worker: ThreadPoolExecutor | None = None
+        self.engine.infer(self._canvas)  # the one warm-up: engines allocate and choose kernels on first use
 
     def detect(self, images: Sequence[np.ndarray], min_score: float | None = None) -> list[Detections]:
         """Any number of frames; calls of the engine hold `manifest.batch` of them. Not safe for several threads."""
@@ -108,6 +134,13 @@ class BundleSearcher:
                 found = np.clip(boxes[i, : len(keep)][keep] / scale, 0, [w, h, w, h])
                 results.append(Detections(found, scores[i, : len(keep)][keep], embeddings[i, : len(keep)][keep]))
         return results
+
+    def submit(self, images: Sequence[np.ndarray], min_score: float | None = None) -> Future[list[Detections]]:
+        """`detect` in the background: capture and matching go on while the engine works, which holds no lock of
+        Python's. Calls are answered in order; do not mix with `detect`, and leave the frames alone until then."""
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        return self._worker.submit(self.detect, images, min_score)
 
     def embed(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Embeddings (N, D) of given boxes (N, 4) in the frame's pixels."""
