@@ -18,12 +18,18 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MODEL, EMBED = "model.onnx", "embed.onnx"
 OUTPUTS = ("boxes", "scores", "embeddings", "count")
+PRECISIONS = ("fp32", "fp16", "int8")  # graphs that a bundle can hold
 # Names of inner tensors of the model graph, in the order of the data's way. An engine may cut the graph there.
 CUT_FEATURE = "roi_feature"  # what RoIAlign pools; absent where it pools the image itself
 CUT_PROPOSALS = ("proposals", "proposal_logits")
 CUT_POOLING = ("roi_columns", "roi_rows")
 CUT_VECTORS = "roi_vectors"
 CUT_REFINED = "refined_vectors"  # only where the final boxes are pooled once more
+
+
+def graph_file(precision: str) -> str:
+    """File of the model's graph: bf16 is a way to run the float32 graph, the others are graphs of their own."""
+    return MODEL if precision in ("fp32", "bf16") else f"model.{precision}.onnx"
 
 
 class FileEntry(Settings):

@@ -58,6 +58,7 @@ class Trainer:
         self.teacher_space = TeacherSpace(identity.dimensions)
         for module in (self.network, self.identity, self.teacher_space):
             module.to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = _optimiser(settings, self.network)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.optimiser.amp == "fp16")
         batch = settings.optimiser.batch * distributed.world_size()
