@@ -75,7 +75,7 @@ class OnnxRuntimeEngine:
             raise EngineError(f"onnxruntime's {wanted} finds no GPU that it can use; choose another engine")
         options.add_provider_for_devices(devices[:1], {})
 
-    def infer(self, images: np.ndarray) -> Outputs:
+    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> Outputs:
         boxes, scores, embeddings, count = self._model.run(list(OUTPUTS), {"images": images})
         return boxes, scores, embeddings, count
 

@@ -46,7 +46,7 @@ class TensorRTEngine:
                 reasons.append(str(error))
         raise EngineError(f"{self._folder}: {reasons[0]}; {reasons[1]}")
 
-    def infer(self, images: np.ndarray) -> Outputs:
+    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> Outputs:
         out = self._model.run({"images": images})
         boxes, scores, embeddings, count = (out[name] for name in OUTPUTS)
         return boxes, scores, embeddings, count

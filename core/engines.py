@@ -25,8 +25,11 @@ Outputs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # boxes, scores
 class Engine(Protocol):
     name: str  # backend, device and precision, for logs and reports
 
-    def infer(self, images: np.ndarray) -> Outputs:
-        """uint8 (B, H, W, 3) -> boxes (B, K, 4), scores (B, K), embeddings (B, K, D), count (B,)."""
+    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> Outputs:
+        """uint8 (B, H, W, 3) -> boxes (B, K, 4), scores (B, K), embeddings (B, K, D), count (B,).
+
+        An engine may leave out proposals below `min_proposal_score` (`Manifest.least_proposal_score`).
+        """
 
     def embed(self, images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """uint8 (1, H, W, 3) and (1, E, 4) boxes on the canvas -> (1, E, D)."""
@@ -121,11 +124,12 @@ class BundleSearcher:
     def detect(self, images: Sequence[np.ndarray], min_score: float | None = None) -> list[Detections]:
         """Any number of frames; calls of the engine hold `manifest.batch` of them. Not safe for several threads."""
         min_score = self.manifest.min_score if min_score is None else min_score
+        least = self.manifest.least_proposal_score(min_score)
         results: list[Detections] = []
         for begin in range(0, len(images), self.manifest.batch):
             part = images[begin : begin + self.manifest.batch]
             scales = [self.letterbox(image, self._canvas[i])[1] for i, image in enumerate(part)]
-            boxes, scores, embeddings, count = self.engine.infer(self._canvas)
+            boxes, scores, embeddings, count = self.engine.infer(self._canvas, least)
             if boxes.shape[-1] != 4 or embeddings.shape[-1] != self.dimensions:
                 raise BundleError(f"the model's outputs do not fit its manifest: {boxes.shape}, {embeddings.shape}")
             for i, (image, scale) in enumerate(zip(part, scales, strict=True)):

@@ -137,11 +137,10 @@ def _decibels(
             if pads[:2] != pads[2:]:
                 worst[node.name] = -np.inf
                 continue
-            options = {"stride": _attribute(node, "strides", [1, 1]), "padding": pads[:2],
-                       "dilation": _attribute(node, "dilations", [1, 1])}  # fmt: skip
-            exact = conv2d(torch.from_numpy(x), torch.from_numpy(kernel), **options)
-            rounded = conv2d(
-                torch.from_numpy(np.round(x / step) * step), torch.from_numpy(np.round(kernel / steps) * steps), **options
+            stride, dilation = _attribute(node, "strides", [1, 1]), _attribute(node, "dilations", [1, 1])
+            exact, rounded = (
+                conv2d(torch.from_numpy(a), torch.from_numpy(b), None, stride, pads[:2], dilation)
+                for a, b in ((x, kernel), (np.round(x / step) * step, np.round(kernel / steps) * steps))
             )
             signal = float((exact - exact.mean((0, 2, 3), keepdim=True)).square().mean())
             noise = float((exact - rounded).square().mean())

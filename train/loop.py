@@ -17,12 +17,15 @@ from tqdm import tqdm
 from personsearch.core.errors import CheckpointError, DataError
 from personsearch.core.evaluation import Report, run_model, score_run
 from personsearch.train import distributed
+from personsearch.train.alignment import align_projection
 from personsearch.train.checkpoint import fill, load_checkpoint, save_checkpoint
 from personsearch.train.csp import CSPStem
 from personsearch.train.initial_weights import load_yolox_nano
 from personsearch.train.network import PersonSearch, Sampled, Targets
 from personsearch.train.oim import OIMLoss
+from personsearch.train.osnet import OmniScaleHead
 from personsearch.train.protonorm import BACKGROUND
+from personsearch.train.reid_weights import load_reid
 from personsearch.train.resnet import load_imagenet
 from personsearch.train.samples import Samples, WeightedDraws, collate, load_split, quiet_worker, read_image
 from personsearch.train.settings import TrainSettings
@@ -63,6 +66,11 @@ class Trainer:
         self.step, self.stop_requested, self.history = 0, False, []  # type: int, bool, list[dict[str, float]]
         if resume:
             self._resume()
+        elif settings.teacher.align_batches:
+            cosine = align_projection(
+                self.network, self.teacher_space, self._loader(), settings.teacher.align_batches
+            )
+            print(f"projection aligned with the teacher: mean cosine {cosine:.3f}", flush=True)
 
     def _initialise(self) -> None:
         path = _locate(self.settings.init)
@@ -70,6 +78,10 @@ class Trainer:
             load_yolox_nano(self.network, path)
         elif path:
             fill(self.network, load_checkpoint(path)["model"], path)
+        if self.settings.init_reid:
+            if not isinstance(self.network.head, OmniScaleHead):
+                raise CheckpointError("init_reid needs model.roi.head: omniscale")
+            load_reid(self.network.head, self.network.projection, self.settings.init_reid)
         if self.settings.init_resnet:
             if self.settings.model.backbone != "resnet50":
                 raise CheckpointError("init_resnet needs model.backbone: resnet50")
