@@ -93,6 +93,8 @@ def _choose(folder: Path, threads: int) -> Engine:
 
 
 def _load(folder: Path, backend: str, precision: str, threads: int) -> Engine:
+    if precision == "auto" and "openvino-cpu-bf16" in read_manifest(folder, verify=False).avoid:
+        precision = "fp32"
     try:
         if backend == "openvino":
             from personsearch.core.engine_openvino import OpenVINOEngine
