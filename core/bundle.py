@@ -61,7 +61,7 @@ class Manifest(Settings):
     checkpoint_sha256: str
     files: dict[str, FileEntry]
     thresholds: tuple[Threshold, ...] = ()
-    engine_thresholds: dict[str, tuple[Threshold, ...]] = {}  # by engine name, from that engine's own detections
+    engine_thresholds: dict[str, tuple[Threshold, ...]] = Field(default={})  # by engine name
     calibration: str = ""  # where the thresholds come from
     avoid: tuple[str, ...] = ()  # engines that lost too much accuracy: `auto` does not choose them
     training_data: tuple[str, ...] = ()  # sources with their licences

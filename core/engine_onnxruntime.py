@@ -38,6 +38,8 @@ class OnnxRuntimeEngine:
         wanted = self.PROVIDERS[self._device]
         options = self._runtime.SessionOptions()
         options.log_severity_level = 3
+        # Idle threads sleep instead of spinning: capture and matching need the same cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._threads:
             options.intra_op_num_threads = self._threads
         providers: list[str] | None = None

@@ -113,9 +113,8 @@ class OpenVINOEngine:
         batch = self._batch
         self._pool[size] = self._compile(CUT_PROPOSALS[:1], CUT_POOLING, "f32", {CUT_PROPOSALS[0]: [batch, size, 4]})
         columns, rows = (list(self._pool[size].get_output_tensor(i).shape) for i in range(2))
-        describe = self._compile(
-            [self._source, *CUT_POOLING], [CUT_VECTORS], self._fast, dict(zip(CUT_POOLING, (columns, rows), strict=True))
-        )
+        shapes = dict(zip(CUT_POOLING, (columns, rows), strict=True))
+        describe = self._compile([self._source, *CUT_POOLING], [CUT_VECTORS], self._fast, shapes)
         for i in range(2):  # describing reads where pooling writes: no copies
             describe.set_input_tensor(1 + i, self._pool[size].get_output_tensor(i))
         if self._source == CUT_FEATURE:

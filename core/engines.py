@@ -51,6 +51,12 @@ ENGINES = (
 log = logging.getLogger("personsearch.engines")
 
 
+def split_choice(choice: str) -> tuple[str, str]:
+    """`onnxruntime-cuda-fp16` -> `onnxruntime-cuda`, `fp16`; a bare backend has its first precision."""
+    backend = max((b for b in BACKENDS if choice == b or choice.startswith(f"{b}-")), key=len)
+    return backend, choice[len(backend) + 1 :] or BACKENDS[backend][0]
+
+
 def load_engine(folder: str | Path, choice: str = "auto", threads: int = 0) -> Engine:
     """The engine of that name, or for `auto` the fastest that works here; the reason is logged.
 
@@ -61,8 +67,7 @@ def load_engine(folder: str | Path, choice: str = "auto", threads: int = 0) -> E
         return _choose(folder, threads)
     if choice not in ENGINES:
         raise EngineError(f"unknown engine '{choice}'; expected one of {', '.join(ENGINES)}")
-    backend = max((b for b in BACKENDS if choice == b or choice.startswith(f"{b}-")), key=len)
-    precision = choice[len(backend) + 1 :] or BACKENDS[backend][0]
+    backend, precision = split_choice(choice)
     if precision != "auto" and not (folder / graph_file(precision)).is_file():
         raise EngineError(
             f"{folder}: has no {graph_file(precision)}; export the checkpoint with `--precision {precision}`"

@@ -76,7 +76,8 @@ def find_data(root: str, split: str, frames: int) -> tuple[SearchData, str]:
     root  a folder in PRW's layout or with people.json; "" = the synthetic street
     """
     if not root:
-        source = SourceSettings(format="street", seed=4 if split == "train" else 0, frames=max(8, frames), identities=64)
+        seed = 4 if split == "train" else 0
+        source = SourceSettings(format="street", seed=seed, frames=max(8, frames), identities=64)
         return load_split(source, split), f"synthetic street, seed {source.seed}"
     kind = "json" if (Path(root) / "people.json").is_file() else "prw"
     data = load_split(SourceSettings(format=kind, root=root), split)

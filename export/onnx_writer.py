@@ -24,12 +24,10 @@ def write_onnx(
     input_names: Sequence[str],
     output_names: Sequence[str],
     inner_names: Sequence[str] = (),
-    half_weights: bool,
 ) -> None:
     """Trace `graph` with fixed shapes and write it.
 
-    inner_names   names of further results that stay inside the file as named tensors, not as outputs
-    half_weights  store large weights as float16 with a cast behind them: half the file, computed in float32
+    inner_names  names of further results that stay inside the file as named tensors, not as outputs
     """
     with warnings.catch_warnings(), torch.no_grad():
         # The tracer warns about Python integers from shapes; shapes are fixed here on purpose.
@@ -40,14 +38,14 @@ def write_onnx(
         )  # fmt: skip
     model = onnx.load(str(path))
     del model.graph.output[len(output_names) :]
-    if half_weights:
-        _halve_weights(model)
     model.doc_string = "personsearch deploy graph"
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
 
-def _halve_weights(model: onnx.ModelProto) -> None:
+def halve_weights(source: Path, target: Path) -> None:
+    """Store large weights as float16 with a cast behind them: half the file, still computed in float32."""
+    model = onnx.load(str(source))
     graph, casts = model.graph, []
     for tensor in graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LARGE:
@@ -61,6 +59,8 @@ def _halve_weights(model: onnx.ModelProto) -> None:
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(target))
 
 
 def count_normalisations(path: Path) -> int:

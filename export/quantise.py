@@ -130,7 +130,7 @@ def _decibels(
     for images in probes:
         values = dict(zip(inputs, session.run(inputs, {"images": images}), strict=True))
         for node in nodes:
-            x, kernel = values[node.input[0]][:8], numpy_helper.to_array(weights[node.input[1]])
+            x, kernel = values[node.input[0]][:8], numpy_helper.to_array(weights[node.input[1]]).copy()
             step = max(float(np.abs(x).max()), 1e-12) / 127
             steps = np.maximum(np.abs(kernel).reshape(len(kernel), -1).max(1), 1e-12).reshape(-1, 1, 1, 1) / 127
             pads = _attribute(node, "pads", [0, 0, 0, 0])
