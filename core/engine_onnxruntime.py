@@ -10,6 +10,7 @@ import numpy as np
 from personsearch.core.bundle import EMBED, OUTPUTS, graph_file
 from personsearch.core.engines import Outputs
 from personsearch.core.errors import EngineError
+from personsearch.core.onnx_opset import load_problem
 from personsearch.core.tensorrt_library import RTX_INSTALL
 
 
@@ -53,7 +54,7 @@ class OnnxRuntimeEngine:
         try:
             session = self._runtime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:
-            raise EngineError(f"onnxruntime cannot load {path}: {str(error).splitlines()[0]}") from None
+            raise EngineError(f"onnxruntime cannot load {load_problem(path, error)}") from None
         if session.get_providers()[0] != wanted:
             raise EngineError(
                 f"onnxruntime fell back from {wanted} to {session.get_providers()[0]}; check driver and libraries"

@@ -20,6 +20,7 @@ from personsearch.core.bundle import (
 )
 from personsearch.core.engines import Outputs
 from personsearch.core.errors import BundleError, EngineError
+from personsearch.core.onnx_opset import load_problem
 
 BUCKETS = (2, 4, 8, 12, 16, 24)  # numbers of people that the describing part is compiled for, besides K
 ABSENT = -1e4  # logit of a padded proposal
@@ -78,7 +79,7 @@ class OpenVINOEngine:
         try:
             return self._core.read_model(str(self._folder / name))
         except RuntimeError as error:
-            raise EngineError(f"openvino cannot load {self._folder / name}: {str(error).splitlines()[0]}") from None
+            raise EngineError(f"openvino cannot load {load_problem(self._folder / name, error)}") from None
 
     @staticmethod
     def _names(model: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def main() -> int:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=Path, help="or FILE.json of an earlier run: print its Markdown table")
     parser.add_argument("--checkpoint", default="", help="weights for PyTorch and other batch sizes")
     parser.add_argument("--batches", default="", help="for example 1,2,4,8 (default: the bundle's own)")
     parser.add_argument("--engines", default="", help="comma-separated names (default: all that run here)")
@@ -29,8 +29,11 @@ def _main() -> int:
     parser.add_argument("--frames", default="", metavar="DIR|VIDEO", help="frames to run on (default: street)")
     parser.add_argument("--out", default="", metavar="FILE.json", help="write the figures, and a plot beside them")
     given = parser.parse_args()
-    from personsearch.export.benchmark import BenchOptions, run_bench
+    from personsearch.export.benchmark import BenchOptions, markdown, run_bench
 
+    if given.bundle.suffix == ".json":
+        print(markdown(given.bundle))
+        return 0
     try:
         batches = tuple(int(text) for text in given.batches.split(",") if text)
     except ValueError:

@@ -127,7 +127,8 @@ def _product_graph(precision: str) -> bytes:
     if precision == "int8":
         constants = [
             numpy_helper.from_array(rng.integers(-127, 127, (SIDE, SIDE)).astype(np.int8), "q"),
-            numpy_helper.from_array(np.array(0.02, np.float32), "scale"), numpy_helper.from_array(np.array(0, np.int8), "zero"),
+            numpy_helper.from_array(np.array(0.02, np.float32), "scale"),
+            numpy_helper.from_array(np.array(0, np.int8), "zero"),
         ]  # fmt: skip
         nodes = [
             helper.make_node("QuantizeLinear", ["a", "scale", "zero"], ["aq"]),

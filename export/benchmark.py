@@ -95,6 +95,26 @@ def run_bench(options: BenchOptions, note: Callable[[str], None] = print) -> dic
     return result
 
 
+def markdown(path: Path) -> str:
+    """The table of an earlier run for a document. Raises UserError for a file that is not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = [
+            f"| {row['engine']} | {row['batch']} | {row['frames_per_second']:.1f} | {row['p50_ms']:.1f} / "
+            f"{row['p95_ms']:.1f} | {row['all_frames_per_second']:.1f} | {row['memory_mb']:.0f} | "
+            f"{(row['peak_flops'] or 0) / 1e9:.0f} | {100 * row.get('share_of_peak', 0):.0f} % |"
+            for row in content["rows"]
+        ]
+        head = f"`{content['command']}` on {content['machine']}, model {content['model_hash']}:"
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: expected a file that bench.py --out wrote") from None
+    return "\n".join([
+        head, "",
+        "| engine | batch | frames/s | p50 / p95 ms | frames/s, all K | MB | peak GFLOP/s | of peak |",
+        "|---|---|---|---|---|---|---|---|", *rows,
+    ])  # fmt: skip
+
+
 def _choices(bundle: Path) -> list[str]:
     """Names of the engines whose graph the bundle holds, one name for each backend and precision."""
     chosen = []

@@ -59,9 +59,7 @@ def add_engines(folder: Path, options: EngineOptions, note: Callable[[str], None
     return True
 
 
-def _build(
-    library: TensorRT, graph: Path, target: str, options: EngineOptions, note: Callable[[str], None]
-) -> bytes:
+def _build(library: TensorRT, graph: Path, target: str, options: EngineOptions, note: Callable[[str], None]) -> bytes:
     from tqdm import tqdm
 
     with tqdm(desc=f"{graph.name} for {target}", leave=False, disable=None) as bar:

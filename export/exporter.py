@@ -34,7 +34,7 @@ from personsearch.train.network import PersonSearch
 from personsearch.train.torch_searcher import TorchSearcher
 
 COMPLETE, REFUSED, ENGINE_SKIPPED = 0, 1, 3
-EMBED_BOXES = 8
+EMBED_BOXES, PARITY_FRAMES = 8, 24
 PARITY, PARITY_PLOT, WEIGHTS = "parity.json", "parity.png", "weights.pth"
 
 
@@ -115,7 +115,13 @@ def _export(
     data, data_name = find_data(options.data, "test", options.data_frames)
     calibration.images = calibration.images[: options.data_frames]
     gates, by_engine = measure(
-        reference, trial, sample_frames(options.frames), data, calibration, settings.roi.min_score, note
+        reference,
+        trial,
+        sample_frames(options.frames, min(PARITY_FRAMES, options.data_frames)),
+        data,
+        calibration,
+        settings.roi.min_score,
+        note,
     )
     shutil.rmtree(trial)
     if not gates:

@@ -48,8 +48,8 @@ def lines(content: dict[str, Any]) -> list[str]:
             kinds = f"{graph['float16_products']} products in float16"
         out += [
             "",
-            f"{name}: opset {graph['opset']}, {graph['nodes']} nodes, {graph['normalisations']} normalisations, {kinds}, "
-            f"{total / 1e9:.2f} G multiply-adds",
+            f"{name}: opset {graph['opset']}, {graph['nodes']} nodes, {graph['normalisations']} normalisations, "
+            f"{kinds}, {total / 1e9:.2f} G multiply-adds",
         ]
         for stage, number in sorted(graph["multiply_adds"].items(), key=lambda item: -item[1]):
             share = number / max(total, 1)

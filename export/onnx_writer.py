@@ -12,7 +12,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-OPSET = 17
+from personsearch.core.onnx_opset import OPSET
+
 LARGE = 1024  # elements; smaller constants stay in float32
 
 
@@ -61,9 +62,3 @@ def halve_weights(source: Path, target: Path) -> None:
     graph.node.extend(nodes)
     onnx.checker.check_model(model)
     onnx.save(model, str(target))
-
-
-def count_normalisations(path: Path) -> int:
-    """Normalisation nodes in a graph; a folded one has none."""
-    kinds = {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"}
-    return sum(node.op_type in kinds for node in onnx.load(str(path)).graph.node)
