@@ -10,6 +10,7 @@ import numpy as np
 from personsearch.core.bundle import EMBED, OUTPUTS, graph_file
 from personsearch.core.engines import Outputs
 from personsearch.core.errors import EngineError
+from personsearch.core.onnx_opset import load_problem
 from personsearch.core.tensorrt_library import RTX_INSTALL
 
 
@@ -38,6 +39,8 @@ class OnnxRuntimeEngine:
         wanted = self.PROVIDERS[self._device]
         options = self._runtime.SessionOptions()
         options.log_severity_level = 3
+        # Idle threads sleep instead of spinning: capture and matching need the same cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._threads:
             options.intra_op_num_threads = self._threads
         providers: list[str] | None = None
@@ -51,7 +54,7 @@ class OnnxRuntimeEngine:
         try:
             session = self._runtime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:
-            raise EngineError(f"onnxruntime cannot load {path}: {str(error).splitlines()[0]}") from None
+            raise EngineError(f"onnxruntime cannot load {load_problem(path, error)}") from None
         if session.get_providers()[0] != wanted:
             raise EngineError(
                 f"onnxruntime fell back from {wanted} to {session.get_providers()[0]}; check driver and libraries"

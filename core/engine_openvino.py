@@ -20,8 +20,9 @@ from personsearch.core.bundle import (
 )
 from personsearch.core.engines import Outputs
 from personsearch.core.errors import BundleError, EngineError
+from personsearch.core.onnx_opset import load_problem
 
-BUCKETS = (2, 4, 8, 12, 16, 24)  # numbers of people that the describing part is compiled for, besides K
+BUCKETS = (4, 8, 12, 16)  # numbers of people that the describing part is compiled for, besides K
 ABSENT = -1e4  # logit of a padded proposal
 
 
@@ -47,8 +48,9 @@ class OpenVINOEngine:
             precision = "bf16" if "BF16" in capabilities else "fp32"
         if precision not in ("fp32", "bf16", "int8"):
             raise EngineError(f"openvino: precision must be auto, fp32, bf16 or int8, got {precision}")
-        self.name, self._graph = f"openvino-cpu-{precision}", graph_file(precision)
-        self._fast = "f32" if precision == "fp32" else "bf16"
+        self.name = f"openvino-cpu-{precision}"
+        self._fast = "bf16" if precision != "fp32" and "BF16" in capabilities else "f32"
+        self._graph = graph_file(precision)
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
@@ -77,7 +79,7 @@ class OpenVINOEngine:
         try:
             return self._core.read_model(str(self._folder / name))
         except RuntimeError as error:
-            raise EngineError(f"openvino cannot load {self._folder / name}: {str(error).splitlines()[0]}") from None
+            raise EngineError(f"openvino cannot load {load_problem(self._folder / name, error)}") from None
 
     @staticmethod
     def _names(model: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Engine(Protocol):
     def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> Outputs:
         """uint8 (B, H, W, 3) -> boxes (B, K, 4), scores (B, K), embeddings (B, K, D), count (B,).
 
-        An engine may leave out people whose proposals score less than `min_proposal_score`, to save their embedding.
+        An engine may leave out proposals below `min_proposal_score` (`Manifest.least_proposal_score`).
         """
 
     def embed(self, images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -51,6 +51,12 @@ ENGINES = (
 log = logging.getLogger("personsearch.engines")
 
 
+def split_choice(choice: str) -> tuple[str, str]:
+    """`onnxruntime-cuda-fp16` -> `onnxruntime-cuda`, `fp16`; a bare backend has its first precision."""
+    backend = max((b for b in BACKENDS if choice == b or choice.startswith(f"{b}-")), key=len)
+    return backend, choice[len(backend) + 1 :] or BACKENDS[backend][0]
+
+
 def load_engine(folder: str | Path, choice: str = "auto", threads: int = 0) -> Engine:
     """The engine of that name, or for `auto` the fastest that works here; the reason is logged.
 
@@ -61,8 +67,7 @@ def load_engine(folder: str | Path, choice: str = "auto", threads: int = 0) -> E
         return _choose(folder, threads)
     if choice not in ENGINES:
         raise EngineError(f"unknown engine '{choice}'; expected one of {', '.join(ENGINES)}")
-    backend = max((b for b in BACKENDS if choice == b or choice.startswith(f"{b}-")), key=len)
-    precision = choice[len(backend) + 1 :] or BACKENDS[backend][0]
+    backend, precision = split_choice(choice)
     if precision != "auto" and not (folder / graph_file(precision)).is_file():
         raise EngineError(
             f"{folder}: has no {graph_file(precision)}; export the checkpoint with `--precision {precision}`"
@@ -93,6 +98,8 @@ def _choose(folder: Path, threads: int) -> Engine:
 
 
 def _load(folder: Path, backend: str, precision: str, threads: int) -> Engine:
+    if precision == "auto" and "openvino-cpu-bf16" in read_manifest(folder, verify=False).avoid:
+        precision = "fp32"
     try:
         if backend == "openvino":
             from personsearch.core.engine_openvino import OpenVINOEngine
@@ -124,7 +131,8 @@ class BundleSearcher:
     def detect(self, images: Sequence[np.ndarray], min_score: float | None = None) -> list[Detections]:
         """Any number of frames; calls of the engine hold `manifest.batch` of them. Not safe for several threads."""
         min_score = self.manifest.min_score if min_score is None else min_score
-        least, results = self.manifest.least_proposal_score(min_score), []  # type: float, list[Detections]
+        least = self.manifest.least_proposal_score(min_score)
+        results: list[Detections] = []
         for begin in range(0, len(images), self.manifest.batch):
             part = images[begin : begin + self.manifest.batch]
             scales = [self.letterbox(image, self._canvas[i])[1] for i, image in enumerate(part)]
