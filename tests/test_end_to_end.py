@@ -48,8 +48,8 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path) -> None:
     settings = load_settings(config, TrainSettings, [f"out={tmp_path}/parts"])
     first = Trainer(settings)
     first.network.train()
-    for number, (images, targets) in enumerate(first._loader(), start=1):
-        first.train_step(images, targets)
+    for number, batches in enumerate(first.batches(), start=1):
+        first.train_step(batches)
         if number == 2:
             break
     first.save("last.pth")
