@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from personsearch.core.errors import CheckpointError
 from personsearch.core.evaluation import Report, run_model, score_run
 from personsearch.train import distributed
-from personsearch.train.checkpoint import fill, load_checkpoint, save_checkpoint
+from personsearch.train.checkpoint import fill, fill_detector, load_checkpoint, save_checkpoint
 from personsearch.train.csp import CSPStem
 from personsearch.train.initial_weights import load_yolox_nano
 from personsearch.train.network import PersonSearch, Sampled, Targets
@@ -78,7 +78,11 @@ class Trainer:
         if path.endswith(".onnx"):
             load_yolox_nano(self.network, path)
         elif path:
-            fill(self.network, load_checkpoint(path)["model"], path)
+            state = load_checkpoint(path)["model"]
+            if self.settings.init_parts == "detector":
+                fill_detector(self.network, state, path)
+            else:
+                fill(self.network, state, path)
         if self.settings.init_resnet:
             if self.settings.model.backbone != "resnet50":
                 raise CheckpointError("init_resnet needs model.backbone: resnet50")

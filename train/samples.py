@@ -19,28 +19,29 @@ from personsearch.core.boxes import clip
 from personsearch.core.errors import DataError
 from personsearch.core.preprocess import Letterbox
 from personsearch.core.records import ImageTruth
-from personsearch.train import augment
-from personsearch.train.json_data import load_json
+from personsearch.train import augment, cuhk, json_data, prw
 from personsearch.train.network import Targets
-from personsearch.train.prw import SearchData, load_prw
+from personsearch.train.prw import SearchData
 from personsearch.train.settings import DataSettings, SourceSettings
 from personsearch.train.street_data import StreetImages, street_split
 from personsearch.train.teacher import EmbeddingTeacher
 
 MOST_DAMAGED = 20  # images in a row
-MAX_SIDE = 1280  # larger frames are reduced before augmentation; the canvas is smaller still
+MAX_SIDE = 1280  # frames larger than this and than the canvas are reduced before augmentation
 
 
 def load_split(source: SourceSettings, split: str) -> SearchData:
     """The `train` or `test` part of a source; frames of the street are drawn when they are read."""
     if source.format == "street":
         return street_split(source, split)
+    tree = {"prw": prw.TREE, "cuhk": cuhk.TREE, "json": json_data.TREE}[source.format]
     if not source.root:
-        raise DataError(f"a source of format '{source.format}' needs `root`: the folder of the data set")
+        raise DataError(f"a source of format '{source.format}' needs `root`: the folder of the data set; {tree}")
     if not Path(source.root).is_dir():
-        raise DataError(f"{source.root}: no such folder; `root` must name the data set's folder")
-    load = load_prw if source.format == "prw" else load_json
-    return load(source.root, split)
+        raise DataError(f"{source.root}: no such folder; {tree}")
+    if source.format == "cuhk":
+        return cuhk.load_cuhk(source.root, split, source.gallery)
+    return (prw.load_prw if source.format == "prw" else json_data.load_json)(source.root, split)
 
 
 def read_image(truth: ImageTruth) -> np.ndarray:
@@ -114,7 +115,8 @@ class Samples(Dataset):
         else:
             raise DataError(f"{MOST_DAMAGED} images in a row cannot be read, from {self.images[index].path} on")
         boxes = truth.boxes.astype(np.float32)
-        shrink = min(1.0, MAX_SIDE / max(image.shape[:2]))
+        limit = max(MAX_SIDE, self.letterbox.height, self.letterbox.width)
+        shrink = min(1.0, limit / max(image.shape[:2]))
         if shrink < 1:
             image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
             boxes = boxes * shrink

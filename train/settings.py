@@ -74,9 +74,10 @@ class AugmentSettings(Settings):
 
 
 class SourceSettings(Settings):
-    format: Literal["prw", "json", "street"]
+    format: Literal["prw", "cuhk", "json", "street"]
     root: str = ""
     weight: float = Field(1.0, gt=0)
+    gallery: int = Field(100, ge=0)  # cuhk only: images per query, 0 = all
     # the street only
     seed: int = 0
     identities: int = Field(60, ge=1)
@@ -136,6 +137,7 @@ class TrainSettings(Settings):
     seed: int = 0
     device: str = "auto"
     init: str = ""
+    init_parts: Literal["all", "detector"] = "all"
     init_resnet: str = ""
     model: ModelSettings = ModelSettings()
     data: DataSettings
