@@ -79,7 +79,8 @@ class AnchorRPN(nn.Module):
 
 
 def _centred(shapes: list[tuple[float, float]]) -> Tensor:
-    return torch.tensor([[-w / 2, -h / 2, w / 2, h / 2] for w, h in shapes])
+    """Boxes about zero in whole pixels, as torchvision rounds them (and so the released weights expect them)."""
+    return torch.tensor([[-w / 2, -h / 2, w / 2, h / 2] for w, h in shapes]).round()
 
 
 def _match(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
