@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -17,8 +18,12 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MODEL, EMBED = "model.onnx", "embed.onnx"
 OUTPUTS = ("boxes", "scores", "embeddings", "count")
-# Names of the tensors between "find proposals" and "describe them" inside the model graph.
-CUTS = ("roi_feature", "roi_columns", "roi_rows", "proposals", "proposal_logits")
+# Names of inner tensors of the model graph, in the order of the data's way. An engine may cut the graph there.
+CUT_FEATURE = "roi_feature"  # what RoIAlign pools; absent where it pools the image itself
+CUT_PROPOSALS = ("proposals", "proposal_logits")
+CUT_POOLING = ("roi_columns", "roi_rows")
+CUT_VECTORS = "roi_vectors"
+CUT_REFINED = "refined_vectors"  # only where the final boxes are pooled once more
 
 
 class FileEntry(Settings):
@@ -44,6 +49,7 @@ class Manifest(Settings):
     detections: int = Field(gt=0)  # K, rows of the fixed-size outputs
     embed_boxes: int = Field(gt=0)  # boxes per call of the embedding graph
     min_score: float = Field(ge=0, le=1)  # working point of the detector
+    score: Literal["head", "fused", "rpn"] = "head"  # what a final score is made of, see `least_proposal_score`
     checkpoint_sha256: str
     files: dict[str, FileEntry]
     thresholds: tuple[Threshold, ...] = ()
@@ -55,6 +61,10 @@ class Manifest(Settings):
     def model_hash(self) -> str:
         """Identifies the embedding space: galleries and events carry it."""
         return self.files[MODEL].sha256[:16]
+
+    def least_proposal_score(self, min_score: float) -> float:
+        """The RPN score below which a proposal cannot end with `min_score`: its embedding need not be computed."""
+        return {"head": 0.0, "fused": min_score**2, "rpn": min_score}[self.score]
 
     def threshold(self, false_alarm_rate: float = 0.01) -> float:
         """The calibrated similarity whose rate is nearest below, or 0.5 for a bundle without calibration."""

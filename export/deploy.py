@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from personsearch.core.bundle import CUT_FEATURE, CUT_POOLING, CUT_PROPOSALS, CUT_REFINED, CUT_VECTORS
 from personsearch.export.static_ops import gather_rows, nms_static, roi_align_static, roi_weights
 from personsearch.train.coder import ROI_WEIGHTS, clip_boxes, decode
+from personsearch.train.csp import CSPStem
 from personsearch.train.network import SAMPLING_RATIO, PersonSearch
 
 NMS_ROUNDS = 16
@@ -18,61 +22,90 @@ class _Graph(nn.Module):
         super().__init__()
         self.network = network
 
-    def weights(self, feature: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        roi = self.network.settings.roi
-        size, (height, width) = (roi.height, roi.width), feature.shape[-2:]
-        return roi_weights(boxes, size, (height, width), 1.0 / self.network.stem.roi_stride, SAMPLING_RATIO)
+    def pooling(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """boxes (B, K, 4) -> RoIAlign's weights over columns and rows."""
+        roi, stride, (height, width) = self.network.settings.roi, self.network.stem.roi_stride, self.network.canvas
+        feature = (math.ceil(height / stride), math.ceil(width / stride))
+        return roi_weights(boxes, (roi.height, roi.width), feature, 1.0 / stride, SAMPLING_RATIO)
 
-    def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    def describe(self, feature: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+        """RoIAlign and the head: (B * K, width)."""
+        return self.network.head(roi_align_static(feature, columns, rows))
+
+    def pixels(self, images: Tensor) -> Tensor:
         # Cast before transposing: TensorRT has no uint8 transpose, and OpenVINO is faster this way round.
-        return self.network.stem(images.float().permute(0, 3, 1, 2))
+        return images.float().permute(0, 3, 1, 2)
 
 
 class DeployGraph(_Graph):
     """images uint8 (B, H, W, 3) BGR -> boxes (B, K, 4), scores (B, K), embeddings (B, K, D), count (B,) int32.
 
-    Rows are ordered by falling score; the first `count` are people, the others padding. Behind the outputs
-    come the tensors of `core.bundle.CUTS`: the writer keeps their names in the graph, so that an engine may run
-    the part before them and the part behind them as two graphs (see `core.engines.OpenVINOEngine`).
+    Rows are ordered by falling score; the first `count` are people, the others padding. Behind the outputs come
+    the tensors of `inner`: the writer keeps their names in the graph, so that an engine may run the parts between
+    them as graphs of their own (see `core.engine_openvino`).
     """
 
+    def __init__(self, network: PersonSearch) -> None:
+        super().__init__(network)
+        self.refined = network.settings.roi.embed == "refined" and network.settings.roi.score != "rpn"
+        feature = [] if isinstance(network.stem, CSPStem) and network.stem.pixels else [CUT_FEATURE]
+        self.inner = (*feature, *CUT_PROPOSALS, *CUT_POOLING, CUT_VECTORS, *([CUT_REFINED] if self.refined else []))
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        network = self.network
-        rpn, roi = network.settings.rpn, network.settings.roi
-        pyramid, feature = self.features(images)
-        logits, boxes = network.rpn(pyramid)
+        pyramid, feature = self.network.stem(self.pixels(images))
+        proposals, logits = self.propose(pyramid)
+        columns, rows = self.pooling(proposals)
+        vectors = self.describe(feature, columns, rows)
+        boxes, scores, count, order = self.detect(vectors, proposals, logits)
+        inner = [proposals, logits, columns, rows, vectors]
+        if CUT_FEATURE in self.inner:
+            inner.insert(0, feature)
+        if self.refined:  # pool again, where the people really stand
+            vectors = self.describe(feature, *self.pooling(boxes))
+            inner.append(vectors)
+        embeddings = self.network.embed(vectors).reshape(images.shape[0], -1, self.network.settings.identity.dimensions)
+        if order is not None and not self.refined:
+            embeddings = gather_rows(embeddings, order)
+        return boxes, scores, embeddings, count, *inner
+
+    def propose(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes (B, K, 4) by falling logit (B, K); padding has the logit ABSENT."""
+        rpn = self.network.settings.rpn
+        logits, boxes = self.network.rpn(pyramid)
         candidates = min(rpn.test_candidates, logits.shape[1])
         logits, order = logits.topk(candidates, dim=1)
         boxes = gather_rows(boxes, order)
         big = ((boxes[..., 2:] - boxes[..., :2]) >= 1.0).all(-1).to(boxes.dtype)
         keep = nms_static(boxes, big, rpn.nms_iou, NMS_ROUNDS)
-        count = min(rpn.test_proposals, candidates)
-        proposal_logits, order = torch.where(keep > 0.5, logits, ABSENT).topk(count, dim=1)
-        boxes = gather_rows(boxes, order)
-        columns, rows = self.weights(feature, boxes)
-        cuts = (feature, columns, rows, boxes, proposal_logits)
+        logits, order = torch.where(keep > 0.5, logits, ABSENT).topk(min(rpn.test_proposals, candidates), dim=1)
+        return gather_rows(boxes, order), logits
 
-        vectors = network.head(roi_align_static(feature, columns, rows))
-        batch = images.shape[0]
+    def detect(
+        self, vectors: Tensor, proposals: Tensor, logits: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Final boxes, scores, count, and the order of the proposals in them (None: unchanged)."""
+        network, roi = self.network, self.network.settings.roi
+        batch, count = logits.shape
+        if roi.score == "rpn":
+            scores = torch.where(logits > ABSENT / 2, torch.sigmoid(logits), 0.0)
+            return proposals, scores, (logits > ABSENT / 2).to(torch.int32).sum(1).to(torch.int32), None
         scores = network.person(vectors).softmax(1)[:, 1].reshape(batch, count)
-        refined = decode(network.box(vectors).reshape(batch, count, 4), boxes, ROI_WEIGHTS)
+        refined = decode(network.box(vectors).reshape(batch, count, 4), proposals, ROI_WEIGHTS)
         refined = clip_boxes(refined, *network.canvas)
-        embeddings = network.embed(vectors).reshape(batch, count, -1)
         if roi.score == "fused":
-            scores = (scores * torch.sigmoid(proposal_logits)).sqrt()
-        scores, order = torch.where(proposal_logits > ABSENT / 2, scores, -1.0).topk(count, dim=1)
-        refined, embeddings = gather_rows(refined, order), gather_rows(embeddings, order)
-        present = (scores >= 0).to(boxes.dtype)
-        keep = nms_static(refined, present, roi.nms_iou, NMS_ROUNDS)
-        scores, order = torch.where(keep > 0.5, scores, -1.0).topk(count, dim=1)
-        number = keep.sum(1).to(torch.int32)
-        return gather_rows(refined, order), scores.clamp(min=0.0), gather_rows(embeddings, order), number, *cuts
+            scores = (scores * torch.sigmoid(logits)).sqrt()
+        scores, first = torch.where(logits > ABSENT / 2, scores, -1.0).topk(count, dim=1)
+        refined = gather_rows(refined, first)
+        keep = nms_static(refined, (scores >= 0).to(refined.dtype), roi.nms_iou, NMS_ROUNDS)
+        scores, second = torch.where(keep > 0.5, scores, -1.0).topk(count, dim=1)
+        order = first.gather(1, second)
+        return gather_rows(refined, second), scores.clamp(min=0.0), keep.sum(1).to(torch.int32), order
 
 
 class EmbedGraph(_Graph):
     """images uint8 (B, H, W, 3), rois (B, E, 4) on the canvas -> embeddings (B, E, D): enrolment and queries."""
 
     def forward(self, images: Tensor, rois: Tensor) -> Tensor:
-        _, feature = self.features(images)
-        vectors = self.network.head(roi_align_static(feature, *self.weights(feature, rois)))
+        _, feature = self.network.stem(self.pixels(images))
+        vectors = self.describe(feature, *self.pooling(rois))
         return self.network.embed(vectors).reshape(rois.shape[0], rois.shape[1], -1)

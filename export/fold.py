@@ -23,7 +23,7 @@ def fold(network: PersonSearch) -> PersonSearch:
     network = copy.deepcopy(network).eval()
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    if isinstance(network.stem, CSPStem):
+    if isinstance(network.stem, CSPStem) and not network.stem.pixels:
         _fold_roi_sum(network.stem)
     for convolution, (parent, name) in _pairs(network):
         scale, shift = affine_of(getattr(parent, name))

@@ -25,14 +25,14 @@ def roi_align_static(feature: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
     Equal to torchvision.ops.roi_align(aligned=False), boxes partly outside included.
     """
     batch, channels, height, width = feature.shape
-    count, bins_w, bins_h = columns.shape[1], columns.shape[2], rows.shape[2]
+    bins_w, bins_h = columns.shape[2], rows.shape[2]
+    # K is written as -1 throughout, so that an engine may run the same graph for fewer boxes.
     # Columns first: K * w is the smaller side. (B, C*H, W) x (B, W, K*w)
-    narrow = feature.reshape(batch, channels * height, width) @ columns.reshape(batch, count * bins_w, width).transpose(
-        1, 2
-    )
-    narrow = narrow.reshape(batch, channels, height, count, bins_w).permute(0, 3, 2, 1, 4)
-    pooled = rows @ narrow.reshape(batch, count, height, channels * bins_w)
-    return pooled.reshape(batch * count, bins_h, channels, bins_w).permute(0, 2, 1, 3)
+    flat = columns.reshape(batch, -1, width).transpose(1, 2)
+    narrow = feature.reshape(batch, channels * height, width) @ flat
+    narrow = narrow.reshape(batch, channels, height, -1, bins_w).permute(0, 3, 2, 1, 4)
+    pooled = rows @ narrow.reshape(batch, -1, height, channels * bins_w)
+    return pooled.reshape(-1, bins_h, channels, bins_w).permute(0, 2, 1, 3)
 
 
 def _weights(low: Tensor, high: Tensor, bins: int, length: int, samples: int) -> Tensor:

@@ -87,7 +87,7 @@ def _main() -> int:
             "height": network.canvas[0], "width": network.canvas[1], "batch": arguments.batch,
             "dimensions": network.settings.identity.dimensions,
             "detections": network.settings.rpn.test_proposals, "embed_boxes": EMBED_BOXES,
-            "min_score": network.settings.roi.min_score,
+            "min_score": network.settings.roi.min_score, "score": network.settings.roi.score,
             "checkpoint_sha256": sha256_of(arguments.checkpoint),
             "training_data": arguments.training_data, "licence": arguments.licence,
         }  # fmt: skip
@@ -130,7 +130,7 @@ def _main() -> int:
 def _write_graphs(network, folder: Path, batch: int, half: bool) -> None:  # type: ignore[no-untyped-def]
     import torch
 
-    from personsearch.core.bundle import CUTS, EMBED, MODEL, OUTPUTS
+    from personsearch.core.bundle import EMBED, MODEL, OUTPUTS
     from personsearch.export.deploy import DeployGraph, EmbedGraph
     from personsearch.export.fold import fold
     from personsearch.export.onnx_writer import write_onnx
@@ -138,9 +138,10 @@ def _write_graphs(network, folder: Path, batch: int, half: bool) -> None:  # typ
     folded = fold(network)
     height, width = network.canvas
     images = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
+    graph = DeployGraph(folded)
     write_onnx(
-        DeployGraph(folded), (images,), folder / MODEL,
-        input_names=["images"], output_names=OUTPUTS, inner_names=CUTS, half_weights=half,
+        graph, (images,), folder / MODEL,
+        input_names=["images"], output_names=OUTPUTS, inner_names=graph.inner, half_weights=half,
     )  # fmt: skip
     rois = torch.tensor([[[0.0, 0.0, 32.0, 64.0]] * EMBED_BOXES])
     write_onnx(

@@ -67,6 +67,23 @@ def recolour_person(image: np.ndarray, box: np.ndarray, rng: np.random.Generator
     image[y1:y2, x1:x2] = out.astype(np.uint8)
 
 
+def mix_people(image: np.ndarray, boxes: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> None:
+    """Give each chosen person (indices into boxes) the lower half of another one of the frame, in place.
+
+    Halves of N people make N * N new ones, so the caller must drop the identity labels.
+    """
+    source = image.copy()
+    for index in chosen:
+        donor = int(rng.choice(np.delete(np.arange(len(boxes)), index)))
+        (x1, y1, x2, y2), (u1, v1, u2, v2) = clip(boxes[[index, donor]], *image.shape[:2]).astype(int)
+        waist, cut = y1 + (y2 - y1) * 48 // 100, v1 + (v2 - v1) * 48 // 100
+        if min(x2 - x1, y2 - waist, u2 - u1, v2 - cut) < 4:
+            continue
+        legs = cv2.resize(source[cut:v2, u1:u2], (x2 - x1, y2 - waist), interpolation=cv2.INTER_LINEAR)
+        ramp = np.clip(np.arange(len(legs), dtype=np.float32) / (0.15 * len(legs)), 0, 1)[:, None, None]
+        image[waist:y2, x1:x2] = legs * ramp + image[waist:y2, x1:x2] * (1 - ramp)
+
+
 def occlude(image: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> None:
     """Cover up to half of one person in place with a piece of the same frame."""
     if len(boxes) == 0:
@@ -141,10 +158,12 @@ def before_teacher(
     """Changes that make another picture of (possibly) other people: the teacher sees them too."""
     if rng.random() < settings.flip:
         image, boxes = flip(image, boxes)
-    chosen = rng.random(len(boxes)) < settings.recolour_people
-    if chosen.any():
-        image, labels = image.copy(), np.where(chosen, -1, labels)
-        for box in boxes[chosen]:
+    mixed = (rng.random(len(boxes)) < settings.mix_people) & (len(boxes) > 1)
+    dressed = rng.random(len(boxes)) < settings.recolour_people
+    if mixed.any() or dressed.any():
+        image, labels = image.copy(), np.where(mixed | dressed, -1, labels)
+        mix_people(image, boxes, np.flatnonzero(mixed), rng)
+        for box in boxes[dressed]:
             recolour_person(image, box, rng)
     if rng.random() < settings.colour:
         image = jitter_colour(image, rng)

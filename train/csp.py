@@ -67,20 +67,22 @@ class SpatialPyramidPooling(nn.Module):
 
 
 class CSPStem(nn.Module):
-    """Stem of the edge network: pyramid features for the RPN, and one fine feature map for RoIAlign.
+    """Stem of the edge network: pyramid features for the RPN, and what RoIAlign pools for the head.
 
     forward: (B, 3, H, W) BGR 0..255 with H and W multiples of 32 ->
       pyramid  strides 8, 16, 32 with 64, 128, 256 channels
-      roi      stride 4, `roi_channels` channels. People are small in edge frames: the identity lives in fine
-               texture and colour, so this map mixes early layers with context from the pyramid's finest level.
+      roi      pixels=False: stride 4, 64 channels. People are small in edge frames: the identity lives in fine texture
+               and colour, so this map mixes early layers with context from the pyramid's finest level.
+               pixels=True: the input itself, for a head that was trained on pictures of people.
     """
 
     strides = (8, 16, 32)
     channels = (64, 128, 256)
-    roi_stride = 4
 
-    def __init__(self, roi_channels: int = 64) -> None:
+    def __init__(self, pixels: bool = False) -> None:
         super().__init__()
+        self.pixels = pixels
+        self.roi_stride, self.roi_channels = (1, 3) if pixels else (4, 64)
         self.stem = ConvUnit(3, 16, 6, 2, pad=2)
         self.stage2 = nn.Sequential(separable(16, 32, 3, 2), CSPLayer(32, 32, 1))
         self.stage3 = nn.Sequential(separable(32, 64, 3, 2), CSPLayer(64, 64, 3))
@@ -92,11 +94,11 @@ class CSPStem(nn.Module):
         self.lateral4, self.top3 = ConvUnit(128, 64, 1), CSPLayer(128, 64, 1, shortcut=False)
         self.down3, self.bottom4 = separable(64, 64, 3, 2), CSPLayer(128, 128, 1, shortcut=False)
         self.down4, self.bottom5 = separable(128, 128, 3, 2), CSPLayer(256, 256, 1, shortcut=False)
-        self.roi_channels = roi_channels
-        self.roi_fine = nn.Conv2d(16, roi_channels, 3, 2, 1, bias=False)
-        self.roi_early = nn.Conv2d(32, roi_channels, 1, bias=False)
-        self.roi_context = nn.Conv2d(64, roi_channels, 1, bias=False)
-        self.roi_norm = nn.BatchNorm2d(roi_channels)
+        if not pixels:
+            self.roi_fine = nn.Conv2d(16, self.roi_channels, 3, 2, 1, bias=False)
+            self.roi_early = nn.Conv2d(32, self.roi_channels, 1, bias=False)
+            self.roi_context = nn.Conv2d(64, self.roi_channels, 1, bias=False)
+            self.roi_norm = nn.BatchNorm2d(self.roi_channels)
 
     def detector_parts(self) -> list[nn.Module]:
         """The modules that published detector weights fill."""
@@ -113,6 +115,8 @@ class CSPStem(nn.Module):
         p3 = self.top3(torch.cat([_double(l4), c3], 1))
         p4 = self.bottom4(torch.cat([self.down3(p3), l4], 1))
         p5 = self.bottom5(torch.cat([self.down4(p4), l5], 1))
+        if self.pixels:
+            return [p3, p4, p5], x
         roi = self.roi_fine(half) + self.roi_early(quarter) + _double(self.roi_context(p3))
         return [p3, p4, p5], functional.silu(self.roi_norm(roi))
 

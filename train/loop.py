@@ -16,13 +16,16 @@ from torch.utils.data import DataLoader
 from personsearch.core.errors import CheckpointError
 from personsearch.core.evaluation import Report, run_model, score_run
 from personsearch.train import distributed
+from personsearch.train.alignment import align_projection
 from personsearch.train.checkpoint import fill, fill_detector, load_checkpoint, save_checkpoint
 from personsearch.train.csp import CSPStem
 from personsearch.train.initial_weights import load_yolox_nano
 from personsearch.train.network import PersonSearch, Sampled, Targets
 from personsearch.train.oim import OIMLoss
+from personsearch.train.osnet import OmniScaleHead
 from personsearch.train.progress import Progress
 from personsearch.train.protonorm import BACKGROUND
+from personsearch.train.reid_weights import load_reid
 from personsearch.train.resnet import load_imagenet
 from personsearch.train.samples import Samples, WeightedDraws, collate, load_split, quiet_worker, read_image
 from personsearch.train.settings import TrainSettings
@@ -72,6 +75,11 @@ class Trainer:
         self.damaged = 0  # images that others replaced
         if resume:
             self._resume()
+        elif settings.teacher.align_batches:
+            cosine = align_projection(self.network, self.teacher_space, self._loader(), settings.teacher.align_batches)
+            for module in (self.network, self.teacher_space):
+                distributed.copy_from_rank_0(module)
+            print(f"projection aligned with the teacher: mean cosine {cosine:.3f}", flush=True)
 
     def _initialise(self) -> None:
         path = _locate(self.settings.init)
@@ -83,6 +91,10 @@ class Trainer:
                 fill_detector(self.network, state, path)
             else:
                 fill(self.network, state, path)
+        if self.settings.init_reid:
+            if not isinstance(self.network.head, OmniScaleHead):
+                raise CheckpointError("init_reid needs model.roi.head: omniscale")
+            load_reid(self.network.head, self.network.projection, self.settings.init_reid)
         if self.settings.init_resnet:
             if self.settings.model.backbone != "resnet50":
                 raise CheckpointError("init_resnet needs model.backbone: resnet50")

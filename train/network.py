@@ -14,6 +14,7 @@ from personsearch.train.coder import ROI_WEIGHTS, clip_boxes, decode, encode, wi
 from personsearch.train.csp import CSPHead, CSPStem
 from personsearch.train.dense import DenseRPN
 from personsearch.train.distributed import average_count
+from personsearch.train.osnet import OmniScaleHead
 from personsearch.train.protonorm import BACKGROUND, make_norm
 from personsearch.train.resnet import ResNetHead, ResNetStem
 from personsearch.train.settings import ModelSettings, RoiSettings
@@ -65,10 +66,13 @@ class PersonSearch(nn.Module):
         self.canvas = (settings.height, settings.width)
         roi, identity = settings.roi, settings.identity
         self.stem: ResNetStem | CSPStem
-        self.head: ResNetHead | CSPHead
+        self.head: ResNetHead | CSPHead | OmniScaleHead
         if settings.backbone == "resnet50":
             self.stem = ResNetStem(settings.checkpointing)
             self.head = ResNetHead(settings.conv5_protonorm, identity.norm_background, settings.checkpointing)
+        elif roi.head == "omniscale":
+            self.stem = CSPStem(pixels=True)
+            self.head = OmniScaleHead((roi.height, roi.width), roi.widths)
         else:
             self.stem = CSPStem()
             self.head = CSPHead(self.stem.roi_channels, roi.widths, roi.depths)
@@ -86,10 +90,12 @@ class PersonSearch(nn.Module):
     def train(self, mode: bool = True) -> PersonSearch:
         super().train(mode)
         if mode and self.settings.freeze_norms:
-            for module in (self.stem.detector_parts() if isinstance(self.stem, CSPStem) else [self.stem]) + [self.rpn]:
-                for part in module.modules():
-                    if isinstance(part, nn.BatchNorm2d):
-                        part.eval()
+            parts = self.stem.detector_parts() if isinstance(self.stem, CSPStem) else [self.stem]
+            if isinstance(self.head, OmniScaleHead):  # its published norms are fixed affine maps as well
+                parts = [*parts, self.head]
+            for module in (m for part in (*parts, self.rpn) for m in part.modules()):
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -174,12 +180,16 @@ class PersonSearch(nn.Module):
         for boxes, rpn_scores in proposals:
             part = slice(begin, begin := begin + len(boxes))
             refined = clip_boxes(decode(deltas[part], boxes, ROI_WEIGHTS), *self.canvas)
-            score = scores[part]
+            score = rpn_scores if roi.score == "rpn" else scores[part]
             if roi.score == "fused":
                 score = (score * rpn_scores).sqrt()
             keep = torch.nonzero(score >= min_score).flatten()
             keep = keep[nms(refined[keep], score[keep], roi.nms_iou)]
             found.append(Found(refined[keep], score[keep], embeddings[part][keep]))
+        if roi.embed == "refined":  # pool again, where the people really stand
+            again = self.embed(self.head(self.crop(feature, [f.boxes for f in found])))
+            for one, rows in zip(found, again.split([len(f.boxes) for f in found]), strict=True):
+                one.embeddings = rows
         return found
 
     @torch.no_grad()

@@ -21,6 +21,7 @@ class RpnSettings(Settings):
 
 
 class RoiSettings(Settings):
+    head: Literal["residual", "omniscale"] = "residual"
     height: int = Field(24, ge=1)
     width: int = Field(12, ge=1)
     widths: tuple[int, ...] = (64, 128, 256)
@@ -28,7 +29,8 @@ class RoiSettings(Settings):
     sampled: int = Field(32, ge=1)
     positive_share: float = Field(0.5, gt=0, le=1)
     positive_iou: float = Field(0.5, gt=0, le=1)
-    score: Literal["head", "fused"] = "head"
+    score: Literal["head", "fused", "rpn"] = "head"
+    embed: Literal["proposal", "refined"] = "proposal"
     nms_iou: float = Field(0.4, gt=0, le=1)
     min_score: float = Field(0.5, ge=0, le=1)
 
@@ -61,6 +63,12 @@ class ModelSettings(Settings):
         stride = 32 if self.backbone == "csp_nano" else 1
         if self.height % stride or self.width % stride:
             raise ValueError(f"height and width must be multiples of {stride} for {self.backbone}")
+        if self.roi.head == "omniscale":
+            if self.backbone != "csp_nano" or self.roi.height % 16 or self.roi.width % 16 or len(self.roi.widths) < 2:
+                raise ValueError(
+                    "roi.head: omniscale needs backbone csp_nano, roi.height and roi.width in multiples of 16 pixels, "
+                    "and roi.widths for its first convolution and its stages"
+                )
         return self
 
 
@@ -69,6 +77,7 @@ class AugmentSettings(Settings):
     zoom: tuple[float, float] = (1.0, 1.0)
     colour: float = Field(0.0, ge=0, le=1)
     recolour_people: float = Field(0.0, ge=0, le=1)
+    mix_people: float = Field(0.0, ge=0, le=1)
     degrade: float = Field(0.0, ge=0, le=1)
     occlude: float = Field(0.0, ge=0, le=1)
 
@@ -106,6 +115,7 @@ class LossSettings(Settings):
 class TeacherSettings(Settings):
     embedding: str = ""
     boxes_per_image: int = Field(8, ge=1)
+    align_batches: int = Field(0, ge=0)
 
 
 class OptimiserSettings(Settings):
@@ -139,6 +149,7 @@ class TrainSettings(Settings):
     init: str = ""
     init_parts: Literal["all", "detector"] = "all"
     init_resnet: str = ""
+    init_reid: str = ""
     model: ModelSettings = ModelSettings()
     data: DataSettings
     loss: LossSettings = LossSettings()

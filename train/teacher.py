@@ -52,18 +52,32 @@ class EmbeddingTeacher:
 
 
 class TeacherSpace(nn.Module):
-    """Centres the teacher's embeddings, because the student's ProtoNorm output has no mean, and compares.
+    """Compares the student with teacher embeddings that went through the same kind of normalisation as its own:
+    ProtoNorm leaves no mean and unit variance in each dimension, so the teacher's are standardised too.
 
-    The mean is a slow running average over all teacher embeddings seen.
+    Mean and variance are slow running averages over all teacher embeddings seen.
     """
 
     mean: Tensor
+    variance: Tensor
     seen: Tensor
 
     def __init__(self, dimensions: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(dimensions))
+        self.register_buffer("variance", torch.ones(dimensions))
         self.register_buffer("seen", torch.zeros(()))
+
+    @torch.no_grad()
+    def target(self, teacher: Tensor) -> Tensor:
+        """Raw teacher embeddings (N, D) -> what the student should say, (N, D) with rows of L2 norm 1."""
+        teacher = functional.normalize(teacher.float())
+        if self.training and len(teacher) > 1:
+            self.seen.add_(1)
+            rate = max(0.005, 1.0 / float(self.seen))
+            self.mean.lerp_(teacher.mean(0), rate)
+            self.variance.lerp_((teacher - self.mean).square().mean(0), rate)
+        return functional.normalize((teacher - self.mean) * torch.rsqrt(self.variance + 1e-8))
 
     def forward(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         """student (N, D) L2-normalised, teacher (N, D) raw, weights (N,) >= 0 -> scalar loss.
@@ -71,12 +85,7 @@ class TeacherSpace(nn.Module):
         Direction: 1 - cosine, weighted by the proposal's IoU (a badly cut person should count less, as in
         LOIM). Structure: squared differences of all pairwise similarities.
         """
-        with torch.no_grad():
-            teacher = functional.normalize(teacher.float())
-            if self.training and len(teacher):
-                self.seen.add_(1)
-                self.mean.lerp_(teacher.mean(0), max(0.005, 1.0 / float(self.seen)))
-            target = functional.normalize(teacher - self.mean)
+        target = self.target(teacher)
         if len(student) == 0:
             return student.sum() * 0
         student = student.float()

@@ -1,0 +1,161 @@
+"""OpenVINO: Intel's and AMD's CPUs, in bf16 where the processor has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from personsearch.core.bundle import (
+    CUT_FEATURE,
+    CUT_POOLING,
+    CUT_PROPOSALS,
+    CUT_REFINED,
+    CUT_VECTORS,
+    EMBED,
+    MODEL,
+    OUTPUTS,
+)
+from personsearch.core.errors import BundleError, EngineError
+
+BUCKETS = (2, 4, 8, 12, 16, 24)  # numbers of people that the describing part is compiled for, besides K
+ABSENT = -1e4  # logit of a padded proposal
+
+
+class OpenVINOEngine:
+    """Runs the model graph in four parts, cut at its inner tensors:
+
+      propose    images -> proposals                      bf16; its end (boxes, NMS) stays float32
+      pool       proposals -> RoIAlign's weights          float32: in bf16 a box moves by pixels
+      describe   images, weights -> one vector a proposal bf16; compiled for several numbers of proposals
+      conclude   vectors, proposals -> the outputs        float32
+
+    OpenVINO keeps float32 only behind the last heavy operation of a graph, so in one piece the coordinates would be
+    rounded. And only proposals that can reach the wanted score are described: a street with three people costs
+    three people.
+    """
+
+    def __init__(self, folder: Path, precision: str = "auto", threads: int = 0) -> None:
+        import openvino
+
+        self._ov, self._core, self._folder = openvino, openvino.Core(), folder
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "auto":
+            precision = "bf16" if "BF16" in capabilities else "fp32"
+        if precision not in ("fp32", "bf16"):
+            raise EngineError(f"openvino: precision must be auto, fp32 or bf16, got {precision}")
+        self.name = f"openvino-cpu-{precision}"
+        self._fast = "f32" if precision == "fp32" else "bf16"
+        self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            self._options["INFERENCE_NUM_THREADS"] = threads
+        names = self._names(self._read(MODEL))
+        missing = [n for n in (*CUT_PROPOSALS, *CUT_POOLING, CUT_VECTORS) if n not in names]
+        if missing:
+            raise BundleError(f"{folder / MODEL}: has no inner tensor '{missing[0]}'; export the bundle again")
+        self._refined = CUT_REFINED in names
+        source = CUT_FEATURE if CUT_FEATURE in names else "images"
+        found = [CUT_FEATURE] if source == CUT_FEATURE else []
+        self._propose = self._compile(["images"], [*found, *CUT_PROPOSALS], self._fast)
+        self._source = source
+        self._pool: dict[int, Any] = {}
+        self._describe: dict[int, Any] = {}
+        if self._refined:
+            self._conclude = self._compile([CUT_VECTORS, *CUT_PROPOSALS], ["boxes", "scores", "count"], "f32")
+            self._project = self._compile([CUT_REFINED], ["embeddings"], "f32")
+        else:
+            self._conclude = self._compile([CUT_VECTORS, *CUT_PROPOSALS], OUTPUTS, "f32")
+        self._batch, self._count = (int(n) for n in self._propose.get_output_tensor(len(found)).shape[:2])
+        for size in (*(b for b in BUCKETS if b < self._count), self._count):
+            self._prepare(size)
+        self._embed: Any = None
+
+    def _read(self, name: str) -> Any:
+        try:
+            return self._core.read_model(str(self._folder / name))
+        except RuntimeError as error:
+            raise EngineError(f"openvino cannot load {self._folder / name}: {str(error).splitlines()[0]}") from None
+
+    @staticmethod
+    def _names(model: Any) -> dict[str, Any]:
+        return {name: port for op in model.get_ops() for port in op.outputs() for name in port.get_names()}
+
+    def _compile(
+        self, inputs: Sequence[str], outputs: Sequence[str], precision: str, shapes: dict[str, list[int]] | None = None
+    ) -> Any:
+        """The part of the model graph between the named tensors, as an inference request."""
+        model = self._read(MODEL)
+        names = self._names(model)
+        results = [self._ov.opset13.result(names[name]) for name in outputs]
+        parameters = []
+        for name in inputs:
+            port = names[name]
+            if port.get_node().get_type_name() == "Parameter":
+                parameters.append(port.get_node())
+                continue
+            parameter = self._ov.opset13.parameter(port.get_partial_shape(), port.get_element_type())
+            for reader in port.get_target_inputs():
+                if reader.get_node().get_type_name() != "Result":
+                    reader.replace_source_output(parameter.output(0))
+            parameters.append(parameter)
+        part = self._ov.Model(results, parameters, "part")
+        if shapes:
+            part.reshape({number: shapes[name] for number, name in enumerate(inputs) if name in shapes})
+        options = {**self._options, "INFERENCE_PRECISION_HINT": precision}
+        return self._core.compile_model(part, "CPU", options).create_infer_request()
+
+    def _prepare(self, size: int) -> None:
+        """Compile pooling and describing for `size` proposals an image."""
+        batch = self._batch
+        self._pool[size] = self._compile(CUT_PROPOSALS[:1], CUT_POOLING, "f32", {CUT_PROPOSALS[0]: [batch, size, 4]})
+        columns, rows = (list(self._pool[size].get_output_tensor(i).shape) for i in range(2))
+        describe = self._compile(
+            [self._source, *CUT_POOLING], [CUT_VECTORS], self._fast, dict(zip(CUT_POOLING, (columns, rows), strict=True))
+        )
+        for i in range(2):  # describing reads where pooling writes: no copies
+            describe.set_input_tensor(1 + i, self._pool[size].get_output_tensor(i))
+        if self._source == CUT_FEATURE:
+            describe.set_input_tensor(0, self._propose.get_output_tensor(0))
+        self._describe[size] = describe
+
+    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> tuple[np.ndarray, ...]:
+        """uint8 (B, H, W, 3) -> boxes, scores, embeddings, count. Proposals below `min_proposal_score` are left out."""
+        self._propose.infer([images])
+        first = 1 if self._source == CUT_FEATURE else 0
+        proposals, logits = (self._propose.get_output_tensor(first + i).data.copy() for i in range(2))
+        least = ABSENT / 2
+        if min_proposal_score > 0:
+            least = max(least, float(np.log(min_proposal_score / max(1 - min_proposal_score, 1e-9))) - 1e-4)
+        logits[logits < least] = ABSENT
+        wanted = int((logits > ABSENT / 2).sum(1).max())  # logits fall, so these come first
+        vectors = self._vectors(images, proposals, wanted)
+        if not self._refined:
+            self._conclude.infer([vectors, proposals, logits])
+            return tuple(self._conclude.get_output_tensor(i).data.copy() for i in range(len(OUTPUTS)))
+        self._conclude.infer([vectors, proposals, logits])
+        boxes, scores, count = (self._conclude.get_output_tensor(i).data.copy() for i in range(3))
+        self._project.infer([self._vectors(images, boxes, int(count.max()))])
+        return boxes, scores, self._project.get_output_tensor(0).data.copy(), count
+
+    def _vectors(self, images: np.ndarray, boxes: np.ndarray, wanted: int) -> np.ndarray:
+        """Vectors (B * K, width) of the first `wanted` boxes of each image; the other rows are zero."""
+        size = next(s for s in sorted(self._pool) if s >= wanted)
+        self._pool[size].infer([np.ascontiguousarray(boxes[:, :size])])
+        describe = self._describe[size]
+        if self._source == "images":
+            describe.set_input_tensor(0, self._ov.Tensor(images))
+        if wanted:
+            describe.infer()
+        made = describe.get_output_tensor(0).data.reshape(self._batch, size, -1)
+        out = np.zeros((self._batch, self._count, made.shape[2]), np.float32)
+        if wanted:
+            out[:, :size] = made
+        return out.reshape(self._batch * self._count, -1)
+
+    def embed(self, images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        if self._embed is None:  # rare and in one graph: float32
+            options = {**self._options, "INFERENCE_PRECISION_HINT": "f32"}
+            self._embed = self._core.compile_model(self._read(EMBED), "CPU", options)
+        return self._embed([images, boxes])["embeddings"]
