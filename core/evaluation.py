@@ -11,6 +11,7 @@ import numpy as np
 
 from personsearch.core.metrics import (
     DetectionScores,
+    Rerank,
     SearchScores,
     annotated_as_detections,
     detection_scores,
@@ -109,11 +110,12 @@ def score_run(
     *,
     min_score: float = REPORTED_SCORE,
     galleries: Sequence[Sequence[str]] | None = None,
+    rerank: Rerank | None = None,
 ) -> Report:
-    """Search, re-ID and detection scores. `min_score` limits search and recall; detection AP uses all of the run."""
+    """Search, re-ID and detection scores. `min_score` limits search; detection figures use all of the run."""
     marked = {t.name: annotated_as_detections(t, run.annotated[t.name]) for t in truths if t.name in run.annotated}
     return Report(
-        search_scores(queries, run.queries, truths, run.found, min_score=min_score, galleries=galleries),
+        search_scores(queries, run.queries, truths, run.found, min_score=min_score, galleries=galleries, rerank=rerank),
         search_scores(queries, run.queries, truths, marked, galleries=galleries),
         detection_scores(truths, run.found),
     )

@@ -1,18 +1,21 @@
 """Person search, re-ID and detection scores by the protocol that both public benchmarks use.
 
-Vectorised over the gallery: one matrix product for all queries, and work in Python only for the few
-images that hold the target of a query.
+Vectorised over the gallery: one matrix product for all queries, work in Python only for the few images that hold the
+target of a query, and no sorting: a hit's rank is the number of detections that are more similar.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from personsearch.core.boxes import area, iou
 from personsearch.core.records import Detections, ImageTruth, Query
+from personsearch.core.search_pool import SearchPool, at_least
+
+Rerank = Callable[[int, SearchPool, np.ndarray], None]
 
 
 @dataclass
@@ -34,6 +37,18 @@ class SearchScores:
     @property
     def mean_ap(self) -> float:
         return float(self.average_precision.mean()) if len(self.average_precision) else 0.0
+
+    def intervals(self, share: float = 0.95, resamples: int = 2000, seed: int = 0) -> dict[str, tuple[float, float]]:
+        """Confidence intervals of mAP and top-1 by bootstrap over the queries (percentiles)."""
+        count = len(self.average_precision)
+        if count == 0:
+            return {"mAP": (0.0, 0.0), "top-1": (0.0, 0.0)}
+        rng = np.random.default_rng(seed)
+        limits = [50 * (1 - share), 50 * (1 + share)]
+        draws = [rng.integers(0, count, count) for _ in range(resamples)]
+        values = {"mAP": self.average_precision, "top-1": (self.first_hit == 0).astype(np.float64)}
+        spans = {name: np.percentile([v[draw].mean() for draw in draws], limits) for name, v in values.items()}
+        return {name: (float(low), float(high)) for name, (low, high) in spans.items()}
 
 
 def average_precision(hits: np.ndarray, scores: np.ndarray) -> float:
@@ -61,7 +76,8 @@ def search_scores(
     *,
     galleries: Sequence[Sequence[str]] | None = None,
     min_score: float = 0.0,
-    chunk: int = 256,
+    rerank: Rerank | None = None,
+    chunk: int = 128,
 ) -> SearchScores:
     """Score a search: every query against every other image.
 
@@ -69,70 +85,37 @@ def search_scores(
     found             detections by image name; images without an entry count as empty
     galleries         optional image names per query (CUHK-SYSU's TestG*, PRW multi-view); default: all of `truths`
     min_score         detections below are left out (the published figures use 0.5)
+    rerank            changes a query's similarities (M,) in place, given its number and the pool; detections outside
+                      its gallery hold -inf
 
-    In a gallery image that holds the target, detections are walked by falling similarity and the first with
-    IoU >= min(0.5, w*h / ((w+10)*(h+10))) is the one true positive; the query's own image is excluded.
+    The rules: see `SearchPool.hits`; the query's own image is excluded; equal similarities form one step of the
+    precision-recall curve, and count in the order of images for top-k.
     """
-    index = {truth.name: i for i, truth in enumerate(truths)}
-    kept = [_at_least(found[t.name], min_score) if t.name in found else None for t in truths]
-    counts = np.array([0 if d is None else len(d) for d in kept], dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    filled = [d for d in kept if d is not None and len(d)]
-    dimensions = query_embeddings.shape[1]
-    embeddings = np.concatenate([d.embeddings for d in filled]) if filled else np.zeros((0, dimensions), np.float32)
-    holders: dict[int, list[tuple[int, np.ndarray]]] = {}
-    for i, truth in enumerate(truths):
-        for identity, box in zip(truth.identities, truth.boxes, strict=True):
-            if identity >= 0:
-                holders.setdefault(int(identity), []).append((i, box))
-    gallery_sets = None
-    if galleries is not None:
-        gallery_sets = [
-            np.array(sorted({index[n] for n in names if n in index}), dtype=np.int64) for names in galleries
-        ]
-
+    pool = SearchPool(truths, found, query_embeddings.shape[1], min_score)
     precisions, first_hits = np.zeros(len(queries)), np.full(len(queries), -1, dtype=np.int64)
-    image_of = np.repeat(np.arange(len(truths)), counts)
     for begin in range(0, len(queries), chunk):
-        similarities = query_embeddings[begin : begin + chunk] @ embeddings.T
-        for row, query in enumerate(queries[begin : begin + chunk], start=begin):
-            own = index.get(query.image, -1)
-            allowed = np.ones(len(truths), bool)
-            if gallery_sets is not None:
-                allowed = np.zeros(len(truths), bool)
-                allowed[gallery_sets[row]] = True
-            if own >= 0:
-                allowed[own] = False
-            targets = [(i, box) for i, box in holders.get(query.identity, []) if allowed[i]]
-            hits, values = np.zeros(len(embeddings), bool), similarities[row - begin]
-            for i, box in targets:
-                hit = _true_positive(kept[i], values[starts[i] : starts[i + 1]], box)
-                if hit >= 0:
-                    hits[starts[i] + hit] = True
-            pool = allowed[image_of]
-            pooled_hits, pooled_values = hits[pool], values[pool]
-            if pooled_hits.any():
-                recalled = pooled_hits.sum() / len(targets)
-                precisions[row] = average_precision(pooled_hits, pooled_values) * recalled
-                ranking = np.argsort(-pooled_values, kind="stable")
-                first_hits[row] = int(np.argmax(pooled_hits[ranking]))
+        similarities = query_embeddings[begin : begin + chunk] @ pool.embeddings.T
+        for number, values in enumerate(similarities, start=begin):
+            query = queries[number]
+            allowed = pool.allowed(query, galleries[number] if galleries is not None else None)
+            values[~allowed[pool.image_of]] = -np.inf
+            if rerank is not None:
+                rerank(number, pool, values)
+            hits, total = pool.hits(query, values, allowed)
+            if len(hits):
+                precisions[number], first_hits[number] = _score(values, hits, total)
     return SearchScores(precisions, first_hits)
 
 
-def _at_least(detections: Detections, min_score: float) -> Detections:
-    return detections if min_score <= 0 else detections[detections.scores >= min_score]
-
-
-def _true_positive(detections: Detections | None, similarities: np.ndarray, box: np.ndarray) -> int:
-    if detections is None or len(detections) == 0:
-        return -1
-    w, h = float(box[2] - box[0]), float(box[3] - box[1])
-    threshold = min(0.5, (w * h) / ((w + 10) * (h + 10)))
-    fits = iou(detections.boxes, box[None])[:, 0] >= threshold
-    if not fits.any():
-        return -1
-    order = np.argsort(-similarities, kind="stable")
-    return int(order[np.argmax(fits[order])])
+def _score(values: np.ndarray, hits: np.ndarray, total: int) -> tuple[float, int]:
+    """Average precision x recall of hits (indices) among `values`, and the rank of the first hit."""
+    steps, counts = np.unique(values[hits], return_counts=True)
+    steps, right = steps[::-1], np.cumsum(counts[::-1])
+    seen = np.array([np.count_nonzero(values >= step) for step in steps])
+    precision = float(np.sum(counts[::-1] * right / seen)) / total
+    best = hits[values[hits] == steps[0]].min()
+    before = np.count_nonzero(values > steps[0]) + np.count_nonzero(values[:best] == steps[0])
+    return precision, int(before)
 
 
 @dataclass(frozen=True)
@@ -154,7 +137,7 @@ def detection_scores(
         detections = found.get(truth.name)
         if detections is None:
             continue
-        detections = _at_least(detections, min_score)
+        detections = at_least(detections, min_score)
         hit = np.zeros(len(detections), bool)
         if len(detections) and len(truth.boxes):
             overlap = iou(detections.boxes, truth.boxes)
@@ -184,6 +167,12 @@ def not_within(queries: Sequence[Query], truths: Sequence[ImageTruth], frames: i
         number, camera = numbers[query.image], cameras[query.image]
         galleries.append([n for n, k in numbers.items() if cameras[n] != camera or abs(k - number) >= frames])
     return galleries
+
+
+def other_cameras(queries: Sequence[Query], truths: Sequence[ImageTruth]) -> list[list[str]]:
+    """PRW's multi-view galleries: without any frame of the query's own camera."""
+    cameras = {t.name: t.camera for t in truths}
+    return [[name for name, camera in cameras.items() if camera != cameras.get(q.image)] for q in queries]
 
 
 def _frame_number(name: str) -> int:

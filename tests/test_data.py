@@ -192,8 +192,9 @@ def test_damaged_images_stop_or_are_skipped_by_choice(prw_root) -> None:
         source = SourceSettings(format="prw", root=str(prw_root))
         samples = Samples(DataSettings(train=(source,), test=source, on_bad_image=choice), (96, 160))
         assert samples[(1, 0)].image.shape == (96, 160, 3)
+        assert not samples[(1, 0)].replaced
         if choice == "skip":
-            assert samples[(0, 0)] is None
+            assert samples[(0, 0)].replaced  # by the next image
         else:
             with pytest.raises(DataError, match="c1s1_000001"):
                 samples[(0, 0)]

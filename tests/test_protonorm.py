@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from personsearch.train.protonorm import ProtoNorm, convert_to_protonorm, make_norm
+from personsearch.train.recompute import recomputed
+from personsearch.train.resnet import ResNetHead
 
 
 def reference(x: torch.Tensor, labels: torch.Tensor, background: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,15 +50,28 @@ def test_gradients_flow_exactly_through_mean_and_variance() -> None:
 
 @pytest.mark.parametrize(
     ("count", "labels", "background"),
-    [(0, [], True), (1, [1], True), (1, [-1], True), (3, [0, 0, 0], False), (4, [2, 2, 2, 2], True)],
+    [(0, [], True), (1, [1], True), (1, [-1], True), (3, [0, 0, 0], False), (4, [2] * 4, True), (2, [0, 5], False)],
 )
-def test_odd_batches_neither_crash_nor_poison_the_statistics(count: int, labels: list[int], background: bool) -> None:
-    norm = ProtoNorm(4, background=background)
-    out = norm(torch.randn(count, 4), torch.tensor(labels, dtype=torch.long))
-    assert out.shape == (count, 4)
-    assert torch.isfinite(out).all()
-    assert torch.isfinite(norm.running_mean).all()
-    assert torch.isfinite(norm.running_var).all()
+@pytest.mark.parametrize("pixels", [(), (2, 3), (1, 1)])
+def test_odd_batches_neither_crash_nor_poison_the_statistics(
+    count: int, labels: list[int], background: bool, pixels: tuple[int, ...]
+) -> None:
+    norm = ProtoNorm(4, background=background, affine=True)
+    x = torch.randn(count, 4, *pixels, requires_grad=True)
+    out = norm(x, torch.tensor(labels, dtype=torch.long))
+    out.square().sum().backward()
+    assert out.shape == x.shape
+    for value in (out, x.grad, norm.running_mean, norm.running_var):
+        assert torch.isfinite(value).all()
+    assert (norm.running_var > 0).all()
+
+
+def test_a_single_value_is_normalised_by_the_running_statistics() -> None:
+    norm = ProtoNorm(2)
+    norm.running_mean.fill_(1.0)
+    out = norm(torch.tensor([[3.0, 5.0]]), torch.tensor([4]))  # its own mean would leave nothing
+    assert torch.allclose(out, torch.tensor([[2.0, 4.0]]), atol=1e-4)
+    assert norm.running_mean.tolist() == [1, 1]
 
 
 def test_empty_and_background_only_batches_leave_the_statistics_alone() -> None:
@@ -110,3 +125,48 @@ def test_siblings_share_one_signature(kind: str) -> None:
     norm = make_norm(kind, 4, background=True)
     for count in (0, 1, 5):
         assert norm(torch.randn(count, 4), torch.ones(count, dtype=torch.long)).shape == (count, 4)
+
+
+def test_compiled_in_one_graph_it_computes_the_same() -> None:
+    labels = torch.tensor([1, 1, 2, -1, 0, 0])
+    for x in (torch.randn(6, 3), torch.randn(6, 3, 2, 2)):
+        plain, norm = ProtoNorm(3, affine=True, background=False), ProtoNorm(3, affine=True, background=False)
+        compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        expected, got = plain(a, labels), compiled(b, labels)
+        expected.pow(3).sum().backward()
+        got.pow(3).sum().backward()
+        assert torch.allclose(got, expected, atol=1e-6)
+        assert torch.allclose(b.grad, a.grad, atol=1e-5)
+        assert torch.allclose(norm.running_var, plain.running_var)
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_recomputed_activations_give_the_same_gradients_and_move_statistics_once(amp: bool) -> None:
+    """OIMNet+++'s conv5 with activation checkpointing against the same without, also under autocast."""
+    torch.manual_seed(0)
+    plain = ResNetHead(protonorm=True).train()
+    saving = ResNetHead(protonorm=True, checkpointing=True).train()
+    saving.load_state_dict(plain.state_dict())
+    x, labels = torch.randn(5, 1024, 2, 2), torch.tensor([1, 1, 2, 0, -1])
+    results = []
+    for head in (plain, saving):
+        rows = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            out = head(rows, labels)
+        out.float().square().sum().backward()
+        results.append((out, rows.grad))
+    assert torch.allclose(results[0][0], results[1][0])
+    assert torch.allclose(results[0][1], results[1][1], rtol=1e-3, atol=1e-4)
+    assert all(isinstance(m, ProtoNorm) for name, m in saving.named_modules() if ".bn" in name)
+    for (name, a), b in zip(plain.state_dict().items(), saving.state_dict().values(), strict=True):
+        assert torch.allclose(a, b), name
+    assert int(saving.layer4[0].bn1.num_batches_tracked) == 1
+
+
+def test_recomputed_batchnorm_moves_its_statistics_once_too() -> None:
+    block = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    recomputed(block, block, x).sum().backward()
+    assert int(block[1].num_batches_tracked) == 1
+    assert block[1].momentum == 0.1

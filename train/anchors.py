@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import box_iou
 
-from personsearch.train.coder import RPN_WEIGHTS, clip_boxes, decode, encode
+from personsearch.train.coder import RPN_WEIGHTS, clip_boxes, decode, encode, wide
 from personsearch.train.settings import RpnSettings
 
 POSITIVE_IOU, NEGATIVE_IOU, SAMPLED, POSITIVE_SHARE = 0.7, 0.3, 256, 0.5
@@ -47,7 +47,7 @@ class AnchorRPN(nn.Module):
 
     def _decode(self, deltas: Tensor, feature: Tensor) -> Tensor:
         anchors = self.grid(feature.shape[-2], feature.shape[-1])
-        return clip_boxes(decode(deltas.float(), anchors[None], RPN_WEIGHTS), *self.canvas)
+        return clip_boxes(decode(wide(deltas), anchors[None], RPN_WEIGHTS), *self.canvas)
 
     def grid(self, h: int, w: int) -> Tensor:
         """(h * w * anchors, 4) anchors in canvas pixels."""
@@ -56,17 +56,18 @@ class AnchorRPN(nn.Module):
         shift = torch.stack([x[None].expand(h, w), y[:, None].expand(h, w)] * 2, -1)
         return (shift[:, :, None] + self.base).reshape(-1, 4)
 
-    def losses(self, features: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """targets: per image (n, 4) boxes -> loss, and `forward`'s logits and boxes (without gradient)."""
+    def losses(self, features: list[Tensor], targets: list[Tensor], draws: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """targets: per image (n, 4) boxes, draws: seeds of the sampling -> loss, and `forward`'s logits and boxes
+        (without gradient). The loss is a mean over images, so its mean over processes of equal batches is global."""
         logits, deltas = self._raw(features[0])
         anchors = self.grid(*features[0].shape[-2:])
         classification, regression = logits.sum() * 0, deltas.sum() * 0
-        for image_logits, image_deltas, boxes in zip(logits.float(), deltas.float(), targets, strict=True):
+        for image_logits, image_deltas, boxes, draw in zip(wide(logits), wide(deltas), targets, draws, strict=True):
             labels, matched = _match(anchors, boxes)
-            sample = _sample(labels)
+            sample = _sample(labels, torch.Generator().manual_seed(2 * draw + 1))
             positive = sample[labels[sample] == 1]
             classification = classification + functional.binary_cross_entropy_with_logits(
-                image_logits[sample], labels[sample].float(), reduction="sum"
+                image_logits[sample], labels[sample].to(image_logits.dtype), reduction="sum"
             ) / max(1, len(sample))
             if len(positive):
                 target = encode(boxes[matched[positive]], anchors[positive], RPN_WEIGHTS)
@@ -78,7 +79,8 @@ class AnchorRPN(nn.Module):
 
 
 def _centred(shapes: list[tuple[float, float]]) -> Tensor:
-    return torch.tensor([[-w / 2, -h / 2, w / 2, h / 2] for w, h in shapes])
+    """Boxes about zero in whole pixels, as torchvision rounds them (and so the released weights expect them)."""
+    return torch.tensor([[-w / 2, -h / 2, w / 2, h / 2] for w, h in shapes]).round()
 
 
 def _match(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,9 +97,14 @@ def _match(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     return labels, matched
 
 
-def _sample(labels: Tensor) -> Tensor:
+def _sample(labels: Tensor, generator: torch.Generator) -> Tensor:
     positive, negative = torch.nonzero(labels == 1).flatten(), torch.nonzero(labels == 0).flatten()
     take = min(len(positive), int(SAMPLED * POSITIVE_SHARE))
-    positive = positive[torch.randperm(len(positive), device=labels.device)[:take]]
-    negative = negative[torch.randperm(len(negative), device=labels.device)[: SAMPLED - take]]
+    positive = positive[random_order(positive, generator)[:take]]
+    negative = negative[random_order(negative, generator)[: SAMPLED - take]]
     return torch.cat([positive, negative])
+
+
+def random_order(items: Tensor, generator: torch.Generator) -> Tensor:
+    """A permutation of the items' positions, drawn on the CPU: the same on every device."""
+    return torch.randperm(len(items), generator=generator).to(items.device)

@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from personsearch.core.errors import CheckpointError
+from personsearch.train.csp import CSPStem
 from personsearch.train.network import PersonSearch
 from personsearch.train.settings import TrainSettings
 
@@ -81,3 +82,14 @@ def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Pa
             f"{len(shapes)} of another shape (first: {sorted([*missing, *extra, *shapes])[0]})"
         )
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+
+
+def fill_detector(network: PersonSearch, state: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Take the parts that find people from a checkpoint's network; what recognises them stays as it is."""
+    if not isinstance(network.stem, CSPStem):
+        raise CheckpointError(f"{path}: init_parts: detector needs model.backbone: csp_nano")
+    wanted = {id(part) for part in (*network.stem.detector_parts(), network.rpn)}
+    for name, module in network.named_modules():
+        if id(module) in wanted:
+            prefix = f"{name}."
+            fill(module, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, path)

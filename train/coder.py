@@ -12,6 +12,11 @@ ROI_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 RPN_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
 
+def wide(x: Tensor) -> Tensor:
+    """Half-precision types become float32, as losses and boxes need it; float32 and float64 stay."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def encode(boxes: Tensor, references: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
     """(N, 4) xyxy boxes relative to (N, 4) xyxy references -> (N, 4) deltas."""
     size, reference_size = boxes[:, 2:] - boxes[:, :2], references[:, 2:] - references[:, :2]

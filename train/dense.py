@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import box_iou
 
-from personsearch.train.coder import clip_boxes
+from personsearch.train.coder import clip_boxes, wide
 from personsearch.train.csp import ConvUnit, separable
+from personsearch.train.distributed import average_count
 from personsearch.train.settings import RpnSettings
 
 HIDDEN, CENTRE_RADIUS, CANDIDATES, IOU_COST, OUTSIDE_COST = 64, 2.5, 10, 3.0, 1e5
@@ -56,11 +57,11 @@ class DenseRPN(nn.Module):
             for_box = self.box_towers[level](x)
             boxes.append(self.box[level](for_box).flatten(2).transpose(1, 2))
             objectness.append(self.objectness[level](for_box).flatten(1))
-        raw = torch.cat(boxes, 1).float()
+        raw = wide(torch.cat(boxes, 1))
         centre = (raw[..., :2] + self.cells) * self.cell_stride
         half = torch.exp(raw[..., 2:].clamp(max=MAX_LOG_CELLS)) * self.cell_stride / 2
         decoded = torch.cat([centre - half, centre + half], -1)
-        return torch.cat(person, 1).float(), torch.cat(objectness, 1).float(), decoded
+        return wide(torch.cat(person, 1)), wide(torch.cat(objectness, 1)), decoded
 
     @staticmethod
     def _score_logit(person: Tensor, objectness: Tensor) -> Tensor:
@@ -68,8 +69,11 @@ class DenseRPN(nn.Module):
         probability = (torch.sigmoid(person) * torch.sigmoid(objectness)).clamp(1e-6, 1 - 1e-6)
         return torch.log(probability / (1 - probability))
 
-    def losses(self, features: list[Tensor], targets: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """targets: per image (n, 4) boxes -> loss, and `forward`'s logits and boxes (without gradient)."""
+    def losses(self, features: list[Tensor], targets: list[Tensor], draws: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """targets: per image (n, 4) boxes -> loss, and `forward`'s logits and boxes (without gradient).
+
+        Nothing is sampled here, so `draws` is not used; the anchors' RPN needs it.
+        """
         person, objectness, boxes = self._raw(features)
         positives, classification, regression = 0, person.sum() * 0, boxes.sum() * 0
         object_target = torch.zeros_like(objectness)
@@ -86,7 +90,7 @@ class DenseRPN(nn.Module):
             )
             regression = regression + _iou_loss(boxes[i, cell], truth[owner])
         existence = functional.binary_cross_entropy_with_logits(objectness, object_target, reduction="sum")
-        loss = (classification + existence + 5.0 * regression) / max(1, positives)
+        loss = (classification + existence + 5.0 * regression) / average_count(positives, objectness)
         logits = self._score_logit(person, objectness).detach()
         return loss, logits, clip_boxes(boxes.detach(), *self.canvas)
 

@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """Score a checkpoint or a bundle: `python train/evaluate.py --model CKPT_OR_BUNDLE --data ROOT --format prw`.
 
+Prints search, re-ID and detection figures, with 95 % confidence intervals of mAP and top-1 by bootstrap over the
+queries. CUHK-SYSU: one row per gallery size; PRW: --multi-view adds galleries without the query's camera.
+
 --dump FILE.npz writes for each test frame NAME__boxes (N, 4) xyxy in original pixels, NAME__scores (N,),
 NAME__emb (N, D), and `queries` (Q, D) in the order of query_info.txt, so that other code can score it.
 """
@@ -11,8 +14,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from personsearch.core.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from personsearch.core.evaluation import Run, Searcher
+    from personsearch.train.prw import SearchData
+
+CONTEXT = {"cuhk": (10, 4)}  # CBGM's k1 and k2
+CONTEXT_OTHERWISE = (30, 3)
 
 
 def main() -> int:
@@ -23,7 +34,7 @@ def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a checkpoint (.pth) or a bundle (folder)")
     parser.add_argument("--data", default="", help="root of the data set; not needed for --format street")
-    parser.add_argument("--format", choices=("prw", "json", "street"), default="prw")
+    parser.add_argument("--format", choices=("prw", "cuhk", "json", "street"), default="prw")
     parser.add_argument("--seed", type=int, default=0, help="seed of the street")
     parser.add_argument("--dump", default="", metavar="FILE.npz", help="write detections and embeddings")
     parser.add_argument("--engine", default="auto", help="inference engine for a bundle")
@@ -31,32 +42,31 @@ def _main() -> int:
         "--min-score", type=float, default=None, help="detections for search (default: the model's own)"
     )
     parser.add_argument("--min-gap", type=int, default=0, help="also score galleries at least so many frames away")
+    parser.add_argument("--multi-view", action="store_true", help="also score galleries of the other cameras")
+    parser.add_argument("--cbgm", action="store_true", help="also score with context bipartite graph matching")
+    parser.add_argument("--draw", type=int, action="append", default=[], metavar="N", help="draw query N's retrieval")
+    parser.add_argument("--draw-to", default="runs/retrieval", metavar="DIR", help="folder for --draw")
     parser.add_argument("--json", default="", metavar="FILE", help="write the figures")
     arguments = parser.parse_args()
     from tqdm import tqdm
 
-    from personsearch.core.evaluation import Searcher, run_model, score_run
-    from personsearch.core.metrics import not_within
+    from personsearch.core.evaluation import run_model, score_run
+    from personsearch.core.metrics import not_within, other_cameras
+    from personsearch.train.cbgm import ContextMatching
+    from personsearch.train.cuhk import FULL, GALLERY_SIZES, gallery_names
     from personsearch.train.samples import load_split, read_image
     from personsearch.train.settings import SourceSettings
 
-    data = load_split(SourceSettings(format=arguments.format, root=arguments.data, seed=arguments.seed), "test")
+    source = SourceSettings(format=arguments.format, root=arguments.data, seed=arguments.seed, gallery=FULL)
+    data = load_split(source, "test")
     if not data.images or not data.queries:
         raise UserError(
             f"{arguments.data}: the test split has {len(data.images)} images and {len(data.queries)} queries"
         )
-    searcher: Searcher
-    if Path(arguments.model).is_dir():
-        from personsearch.core.engines import BundleSearcher
-
-        searcher = BundleSearcher(arguments.model, arguments.engine)
-        working_point = searcher.manifest.min_score
-    else:
-        from personsearch.train.checkpoint import load_network
-        from personsearch.train.torch_searcher import TorchSearcher
-
-        network, _ = load_network(arguments.model)
-        searcher, working_point = TorchSearcher(network), network.settings.roi.min_score
+    for number in arguments.draw:
+        if not 0 <= number < len(data.queries):
+            raise UserError(f"--draw {number}: queries are numbered 0 to {len(data.queries) - 1}")
+    searcher, working_point = open_model(arguments.model, arguments.engine)
     min_score = working_point if arguments.min_score is None else arguments.min_score
     run = run_model(
         searcher, data.images, data.queries, read_image, min_score=min(0.01, min_score),
@@ -64,17 +74,75 @@ def _main() -> int:
     )  # fmt: skip
     if arguments.dump:
         run.save(arguments.dump)
-    figures = score_run(run, data.images, data.queries, min_score=min_score).figures()
+
+    def score(galleries: Any = None, rerank: Any = None) -> Any:
+        return score_run(run, data.images, data.queries, min_score=min_score, galleries=galleries, rerank=rerank)
+
+    default = gallery_names(arguments.data, 100) if arguments.format == "cuhk" else None
+    report = score(default)
+    figures = report.figures()
+    variants: dict[str, tuple[Any, Any]] = {}
+    if arguments.format == "cuhk":
+        variants |= {f"gallery {n}": (gallery_names(arguments.data, n), None) for n in GALLERY_SIZES if n != 100}
+        variants["gallery full"] = (None, None)
+    if arguments.multi_view:
+        variants["multi-view"] = (other_cameras(data.queries, data.images), None)
     if arguments.min_gap:
-        galleries = not_within(data.queries, data.images, arguments.min_gap)
-        far = score_run(run, data.images, data.queries, min_score=min_score, galleries=galleries).figures()
-        figures[f"mAP, {arguments.min_gap}+ frames away"] = far["mAP"]
+        variants[f"{arguments.min_gap}+ frames away"] = (
+            not_within(data.queries, data.images, arguments.min_gap),
+            None,
+        )
+    if arguments.cbgm:
+        best, companions = CONTEXT.get(arguments.format, CONTEXT_OTHERWISE)
+        variants["CBGM"] = (default, ContextMatching(data.queries, run.queries, run.found, best, companions))
+    for name, (galleries, rerank) in variants.items():
+        other = score(galleries, rerank).figures()
+        figures |= {f"{key}, {name}": other[key] for key in ("mAP", "top-1")}
     print(f"{len(data.queries)} queries, {len(data.images)} images, detections with score >= {min_score}")
+    intervals = report.search.intervals()
     for name, value in figures.items():
-        print(f"{name:24s} {value:.3f}")
+        note = "  [{:.3f}, {:.3f}]".format(*intervals[name]) if name in intervals else ""
+        print(f"{name:26s} {value:.3f}{note}")
+    for number in arguments.draw:
+        print(draw(data, run, number, min_score, default, Path(arguments.draw_to)))
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        content = {**figures, "95 % interval": intervals}
+        Path(arguments.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def open_model(path: str, engine: str) -> tuple[Searcher, float]:
+    """A bundle or a checkpoint as a searcher, and its detector's working point."""
+    if Path(path).is_dir():
+        from personsearch.core.engines import BundleSearcher
+
+        bundle = BundleSearcher(path, engine)
+        return bundle, bundle.manifest.min_score
+    from personsearch.train.checkpoint import load_network
+    from personsearch.train.torch_searcher import TorchSearcher
+
+    network, _ = load_network(path)
+    return TorchSearcher(network), network.settings.roi.min_score
+
+
+def draw(
+    data: SearchData, run: Run, number: int, min_score: float, galleries: list[list[str]] | None, folder: Path
+) -> Path:
+    """The ten best matches of a query as a picture."""
+    from personsearch.core.search_pool import SearchPool
+    from personsearch.train.pictures import draw_retrieval
+
+    query = data.queries[number]
+    pool = SearchPool(data.images, run.found, run.queries.shape[1], min_score)
+    values = run.queries[number] @ pool.embeddings.T
+    allowed = pool.allowed(query, galleries[number] if galleries is not None else None)
+    values[~allowed[pool.image_of]] = float("-inf")
+    hits, _ = pool.hits(query, values, allowed)
+    order = [i for i in (-values).argsort(kind="stable")[:10] if allowed[pool.image_of[i]]]
+    ranking = [
+        (data.images[pool.image_of[i]], pool.boxes[i], float(values[i]), bool((hits == i).any())) for i in order
+    ]  # fmt: skip
+    return draw_retrieval((data.images[pool.index[query.image]], query.box), ranking, folder / f"query_{number}.jpg")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,16 @@
                  "people": [{"box": [x, y, w, h], "identity": 7}, {"box": [...], "identity": null}]}],
      "queries": [{"file": "frames/b.jpg", "box": [x, y, w, h], "identity": 7}]}
 
-Boxes are in pixels; `identity` null means a person whom nobody has named; `split` defaults to train.
+Boxes are in pixels; `identity` null means a person whom nobody has named; `split` is train or test and defaults to
+train. `train/convert_data.py` writes it from COCO, PRW, CUHK-SYSU and the street; `train/inspect_data.py` checks it.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -21,6 +24,9 @@ from personsearch.core.errors import DataError
 from personsearch.core.records import ImageTruth, Query
 from personsearch.train.prw import SearchData
 
+TREE = """expected a folder of our JSON format:
+  ROOT/people.json    (images, people and queries; see train/json_data.py)
+  ROOT/...            (the frames that it names)"""
 Box = tuple[float, float, float, float]
 
 
@@ -32,7 +38,7 @@ class Person(Settings):
 class Frame(Settings):
     file: str
     camera: int = 0
-    split: str = "train"
+    split: Literal["train", "test"] = "train"
     people: tuple[Person, ...] = ()
 
 
@@ -47,17 +53,25 @@ class PeopleFile(Settings):
     queries: tuple[QueryEntry, ...] = ()
 
 
-def load_json(root: str | Path, split: str) -> SearchData:
-    """Read one split. Raises DataError that names the file and the offending entry."""
+def read_people(root: str | Path) -> PeopleFile:
+    """The whole file. Raises DataError that names each bad entry (the first ten)."""
     path = Path(root) / "people.json"
     try:
-        content = PeopleFile.model_validate_json(path.read_bytes())
+        return PeopleFile.model_validate_json(path.read_bytes())
     except OSError:
-        raise DataError(f"{path}: not found; expected a folder with people.json (see train/json_data.py)") from None
+        raise DataError(f"{path}: not found; {TREE}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise DataError(f"{path}: {where}: {first['msg']}, got {str(first['input'])[:60]!r}") from None
+        faults = [
+            f"{path}: {'.'.join(str(p) for p in fault['loc'])}: {fault['msg']}, got {str(fault['input'])[:60]!r}"
+            for fault in error.errors()
+        ]
+        more = [f"... and {len(faults) - 10} more"] if len(faults) > 10 else []
+        raise DataError("\n       ".join(faults[:10] + more)) from None
+
+
+def load_json(root: str | Path, split: str) -> SearchData:
+    """Read one split; boxes without width or height are dropped. Raises DataError that names the bad entries."""
+    content = read_people(root)
     images = []
     for frame in content.images:
         if frame.split != split:
@@ -70,7 +84,8 @@ def load_json(root: str | Path, split: str) -> SearchData:
     return SearchData(images, queries if split == "test" else [])
 
 
-def save_json(root: str | Path, frames: list[Frame]) -> None:
+def save_json(root: str | Path, frames: Sequence[Frame], queries: Sequence[QueryEntry] = ()) -> None:
     path = Path(root) / "people.json"
-    data = {"images": [frame.model_dump() for frame in frames], "queries": []}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = {"images": [frame.model_dump() for frame in frames], "queries": [query.model_dump() for query in queries]}
     path.write_text(json.dumps(data), encoding="utf-8")

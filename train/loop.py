@@ -5,32 +5,35 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
-from personsearch.core.errors import CheckpointError, DataError
+from personsearch.core.errors import CheckpointError
 from personsearch.core.evaluation import Report, run_model, score_run
 from personsearch.train import distributed
 from personsearch.train.alignment import align_projection
-from personsearch.train.checkpoint import fill, load_checkpoint, save_checkpoint
+from personsearch.train.checkpoint import fill, fill_detector, load_checkpoint, save_checkpoint
 from personsearch.train.csp import CSPStem
 from personsearch.train.initial_weights import load_yolox_nano
 from personsearch.train.network import PersonSearch, Sampled, Targets
 from personsearch.train.oim import OIMLoss
 from personsearch.train.osnet import OmniScaleHead
+from personsearch.train.progress import Progress
 from personsearch.train.protonorm import BACKGROUND
 from personsearch.train.reid_weights import load_reid
 from personsearch.train.resnet import load_imagenet
 from personsearch.train.samples import Samples, WeightedDraws, collate, load_split, quiet_worker, read_image
 from personsearch.train.settings import TrainSettings
+from personsearch.train.summary import CURVES, plot_curves
 from personsearch.train.teacher import EmbeddingTeacher, TeacherSpace
 from personsearch.train.torch_searcher import TorchSearcher
+
+Batch = tuple[Tensor, list[Targets]]
 
 
 class Trainer:
@@ -39,7 +42,7 @@ class Trainer:
     def __init__(self, settings: TrainSettings, resume: bool = False) -> None:
         self.settings, self.out = settings, Path(settings.out)
         self.device = torch.device(_device(settings.device))
-        torch.manual_seed(settings.seed + distributed.rank())
+        torch.manual_seed(settings.seed)  # the same network on every rank; sampling is seeded by the draw's number
         teacher = EmbeddingTeacher(settings.teacher.embedding) if settings.teacher.embedding else None
         canvas = (settings.model.height, settings.model.width)
         self.samples = Samples(settings.data, canvas, teacher, settings.teacher.boxes_per_image, settings.seed)
@@ -58,19 +61,25 @@ class Trainer:
         self.teacher_space = TeacherSpace(identity.dimensions)
         for module in (self.network, self.identity, self.teacher_space):
             module.to(self.device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            distributed.copy_from_rank_0(module)
+        distributed.share_norms(self.network)
+        if settings.model.backbone == "resnet50" or settings.model.roi.head == "omniscale":
+            # The residual head on a light stem does not gain.
+            self.network.to(memory_format=torch.channels_last)
         self.optimiser = _optimiser(settings, self.network)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.optimiser.amp == "fp16")
-        batch = settings.optimiser.batch * distributed.world_size()
+        batch = settings.optimiser.batch * settings.optimiser.accumulate * distributed.world_size()
         self.steps_per_epoch = settings.optimiser.steps_per_epoch or math.ceil(len(self.samples) / batch)
         self.total_steps = self.steps_per_epoch * settings.optimiser.epochs
         self.step, self.stop_requested, self.history = 0, False, []  # type: int, bool, list[dict[str, float]]
+        self.curve: list[dict[str, float]] = []  # of losses
+        self.damaged = 0  # images that others replaced
         if resume:
             self._resume()
         elif settings.teacher.align_batches:
-            cosine = align_projection(
-                self.network, self.teacher_space, self._loader(), settings.teacher.align_batches
-            )
+            cosine = align_projection(self.network, self.teacher_space, self._loader(), settings.teacher.align_batches)
+            for module in (self.network, self.teacher_space):
+                distributed.copy_from_rank_0(module)
             print(f"projection aligned with the teacher: mean cosine {cosine:.3f}", flush=True)
 
     def _initialise(self) -> None:
@@ -78,7 +87,11 @@ class Trainer:
         if path.endswith(".onnx"):
             load_yolox_nano(self.network, path)
         elif path:
-            fill(self.network, load_checkpoint(path)["model"], path)
+            state = load_checkpoint(path)["model"]
+            if self.settings.init_parts == "detector":
+                fill_detector(self.network, state, path)
+            else:
+                fill(self.network, state, path)
         if self.settings.init_reid:
             if not isinstance(self.network.head, OmniScaleHead):
                 raise CheckpointError("init_reid needs model.roi.head: omniscale")
@@ -90,13 +103,43 @@ class Trainer:
 
     # --- one step ---------------------------------------------------------------------------------------------
 
-    def train_step(self, images: Tensor, targets: list[Targets]) -> dict[str, float]:
-        """Forward, backward, optimiser, and only then the look-up table. DataError on a loss that is not finite."""
+    def train_step(self, batches: list[Batch]) -> dict[str, Tensor]:
+        """Forward and backward of `optimiser.accumulate` batches, one optimiser step, and only then the look-up table.
+
+        Gives the losses as scalars on the device, means over the batches; nothing here waits for a GPU to read them.
+        ProtoNorm's statistics are those of each batch (over all processes); the LUT and the queue stand still until
+        the step is done and then take the batches in order.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base_rate"] * self.rate_factor(self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        written: list[Sampled] = []
+        for images, targets in batches:
+            losses, sampled = self._losses(images, targets)
+            self.scaler.scale(losses["loss"] / len(batches)).backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach() / len(batches)
+            sampled.embeddings = sampled.embeddings.detach()
+            written.append(sampled)
+        # Averaged before the scaler looks: what overflows on one rank is then skipped by all.
+        distributed.average_gradients(self.network)
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.optimiser.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        # The scaler skips a step whose gradients are not finite, and such a step must not move the LUT either.
+        # Decided on the device: as background, rows change nothing.
+        for sampled in written:
+            labels = torch.where(torch.isfinite(norm), sampled.labels, BACKGROUND)
+            self.identity.update(sampled.embeddings, labels, sampled.ious)
+        self.step += 1
+        return sums
+
+    def _losses(self, images: Tensor, targets: list[Targets]) -> tuple[dict[str, Tensor], Sampled]:
         options, weights = self.settings.optimiser, self.settings.loss
         images = images.to(self.device, non_blocking=True)
         targets = [_to(t, self.device) for t in targets]
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["base_rate"] * self.rate_factor(self.step)
         amp_type = torch.bfloat16 if options.amp == "bf16" else torch.float16
         with torch.autocast(self.device.type, amp_type, enabled=options.amp != "off"):
             losses, sampled = self.network.losses(images, targets)
@@ -110,25 +153,7 @@ class Trainer:
         if weights.distillation > 0:
             losses["distil"] = self._distillation(sampled, targets)
             scale["distil"] = weights.distillation
-        total = torch.stack([losses[k] * scale[k] for k in losses]).sum()
-        if not torch.isfinite(total):
-            broken = [k for k, v in losses.items() if not torch.isfinite(v)]
-            raise DataError(
-                f"the loss is not finite at step {self.step} ({', '.join(broken)}); the last good checkpoint is kept. "
-                f"Try a lower optimiser.rate, or optimiser.amp=off"
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()
-        self.scaler.unscale_(self.optimiser)
-        distributed.average_gradients(self.network)
-        nn.utils.clip_grad_norm_(self.network.parameters(), options.clip_norm)
-        before = self.scaler.get_scale()
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        if self.scaler.get_scale() >= before:  # a step that the scaler skipped must not move the LUT
-            self.identity.update(sampled.embeddings, sampled.labels, sampled.ious)
-        self.step += 1
-        return {"loss": total.item(), **{k: v.item() for k, v in losses.items()}}
+        return {"loss": torch.stack([losses[k] * scale[k] for k in losses]).sum(), **losses}, sampled
 
     def _distillation(self, sampled: Sampled, targets: list[Targets]) -> Tensor:
         begin, rows, goals, ious = 0, [], [], []
@@ -158,38 +183,41 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end. False if the user stopped it; the state is on disk either way."""
         self._catch_signals()
-        writer = SummaryWriter(str(self.out)) if distributed.rank() == 0 else None
         self.network.train()
-        bar = tqdm(
-            total=self.total_steps,
-            initial=self.step,
-            unit="step",
-            desc=self.out.name,
-            dynamic_ncols=True,
-            disable=distributed.rank() != 0,
-        )
-        saved, average = time.monotonic(), {}  # type: float, dict[str, float]
-        for images, targets in self._loader():
-            losses = self.train_step(images, targets)
-            for name, value in losses.items():
-                average[name] = value if name not in average else 0.95 * average[name] + 0.05 * value
-                if writer:
-                    writer.add_scalar(f"loss/{name}", value, self.step)
-            bar.set_postfix({k: f"{v:.3f}" for k, v in average.items()}, refresh=False)
-            bar.update()
-            if self.stop_requested:
-                break
-            if time.monotonic() - saved > 60 * self.settings.checkpoint_minutes:
-                self.save("last.pth")
-                saved = time.monotonic()
-            every = self.settings.evaluate_every * self.steps_per_epoch
-            if every and self.step % every == 0 and self.step < self.total_steps:
-                self._validate(writer, bar)
-        bar.close()
+        progress = Progress(self.out, self.total_steps, self.step, self.curve, late=self.device.type == "cuda")
+        saved = time.monotonic()
+        try:
+            for batches in self.batches():
+                step = self.step
+                progress.count_replaced(sum(t.replaced for _, targets in batches for t in targets))
+                progress.add(step, self.train_step(batches))
+                # All ranks must agree, or the others would wait for the one that left.
+                if distributed.any_rank(self.stop_requested):
+                    self.stop_requested = True
+                    break
+                if time.monotonic() - saved > 60 * self.settings.checkpoint_minutes and distributed.rank() == 0:
+                    progress.drain()
+                    self.save("last.pth")
+                    saved = time.monotonic()
+                every = self.settings.evaluate_every * self.steps_per_epoch
+                if every and self.step % every == 0 and self.step < self.total_steps:
+                    progress.drain()
+                    self._validate(progress)
+            progress.drain()
+        finally:
+            progress.close()
+        self.damaged = progress.skipped
         self.save("last.pth")
-        if writer:
-            writer.close()
         return not self.stop_requested
+
+    def batches(self) -> Iterator[list[Batch]]:
+        """The rest of the run, one list of `optimiser.accumulate` batches per step."""
+        group: list[Batch] = []
+        for batch in self._loader():
+            group.append(batch)
+            if len(group) == self.settings.optimiser.accumulate:
+                yield group
+                group = []
 
     def _loader(self) -> DataLoader:
         options = self.settings.optimiser
@@ -197,8 +225,8 @@ class Trainer:
             self.samples.weights,
             options.batch,
             self.settings.seed,
-            self.step,
-            self.total_steps - self.step,
+            self.step * options.accumulate,
+            (self.total_steps - self.step) * options.accumulate,
             distributed.rank(),
             distributed.world_size(),
         )
@@ -217,13 +245,13 @@ class Trainer:
             generator=torch.Generator(),
         )
 
-    def _validate(self, writer: SummaryWriter | None, bar: tqdm) -> None:
-        figures = self.evaluate().figures()
-        self.history.append({"step": float(self.step), **figures})
-        if writer:
-            for name, value in figures.items():
-                writer.add_scalar(f"test/{name}", value, self.step)
-        bar.write(f"step {self.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+    def _validate(self, progress: Progress) -> None:
+        if distributed.rank() == 0:
+            figures = self.evaluate().figures()
+            self.history.append({"step": float(self.step), **figures})
+            progress.figures(self.step, figures)
+            plot_curves(self.curve, self.history, self.out / CURVES)
+        distributed.barrier()
         self.network.train()
 
     def evaluate(self) -> Report:
@@ -248,6 +276,7 @@ class Trainer:
             "random": torch.get_rng_state(),
             "identity_table": self.samples.identity_table,
             "history": self.history,
+            "curve": self.curve,
         })  # fmt: skip
 
     def _resume(self) -> None:
@@ -260,7 +289,7 @@ class Trainer:
         fill(self.teacher_space, content["teacher"], path)
         self.optimiser.load_state_dict(content["optimiser"])
         self.scaler.load_state_dict(content["scaler"])
-        self.step, self.history = content["step"], content["history"]
+        self.step, self.history, self.curve = content["step"], content["history"], content.get("curve", [])
         torch.set_rng_state(content["random"])
 
     def _catch_signals(self) -> None:
@@ -282,12 +311,14 @@ def _locate(path: str) -> str:
 
 
 def _device(name: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{distributed.local_rank()}" if name == "cuda" else name
 
 
 def _to(target: Targets, device: torch.device) -> Targets:
     move = [None if t is None else t.to(device) for t in (target.boxes, target.labels, target.teacher, target.known)]
-    return Targets(*move)  # type: ignore[arg-type]
+    return Targets(*move, target.draw, target.replaced)  # type: ignore[arg-type]
 
 
 def _optimiser(settings: TrainSettings, network: PersonSearch) -> torch.optim.Optimizer:
@@ -307,5 +338,7 @@ def _optimiser(settings: TrainSettings, network: PersonSearch) -> torch.optim.Op
     ]
     groups = [g for g in groups if g["params"]]
     if options.kind == "sgd":
-        return torch.optim.SGD(groups, options.rate, momentum=options.momentum, weight_decay=options.weight_decay)
-    return torch.optim.AdamW(groups, options.rate, weight_decay=options.weight_decay)
+        return torch.optim.SGD(
+            groups, options.rate, momentum=options.momentum, weight_decay=options.weight_decay, fused=True
+        )
+    return torch.optim.AdamW(groups, options.rate, weight_decay=options.weight_decay, fused=True)

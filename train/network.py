@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import box_iou, nms, roi_align
 
-from personsearch.train.anchors import AnchorRPN
-from personsearch.train.coder import ROI_WEIGHTS, clip_boxes, decode, encode
+from personsearch.train.anchors import AnchorRPN, random_order
+from personsearch.train.coder import ROI_WEIGHTS, clip_boxes, decode, encode, wide
 from personsearch.train.csp import CSPHead, CSPStem
 from personsearch.train.dense import DenseRPN
+from personsearch.train.distributed import average_count
 from personsearch.train.osnet import OmniScaleHead
 from personsearch.train.protonorm import BACKGROUND, make_norm
 from personsearch.train.resnet import ResNetHead, ResNetStem
@@ -25,13 +26,17 @@ SAMPLING_RATIO = 2
 class Targets:
     """Annotation of one image on the canvas: boxes (n, 4), labels (n,) in 1..L or -1, teacher (n, T) or None.
 
-    `known` (n,) is False where the teacher gave no embedding.
+    `known` (n,) is False where the teacher gave no embedding. `draw` is the number of the draw in the run; it seeds
+    the sampling of anchors and RoIs, which so depends neither on the batch nor on the number of processes.
+    `replaced` is True where another image stands in for a damaged one.
     """
 
     boxes: Tensor
     labels: Tensor
     teacher: Tensor | None = None
     known: Tensor | None = None
+    draw: int = 0
+    replaced: bool = False
 
 
 @dataclass
@@ -64,7 +69,7 @@ class PersonSearch(nn.Module):
         self.head: ResNetHead | CSPHead | OmniScaleHead
         if settings.backbone == "resnet50":
             self.stem = ResNetStem(settings.checkpointing)
-            self.head = ResNetHead(settings.conv5_protonorm, identity.norm_background)
+            self.head = ResNetHead(settings.conv5_protonorm, identity.norm_background, settings.checkpointing)
         elif roi.head == "omniscale":
             self.stem = CSPStem(pixels=True)
             self.head = OmniScaleHead((roi.height, roi.width), roi.widths)
@@ -97,7 +102,7 @@ class PersonSearch(nn.Module):
         """images: uint8 (B, H, W, 3) BGR on the canvas."""
         if images.shape[1:] != (*self.canvas, 3):
             raise ValueError(f"images must be (B, {self.canvas[0]}, {self.canvas[1]}, 3), got {tuple(images.shape)}")
-        return self.stem(images.float().permute(0, 3, 1, 2))  # channels_last, which convolutions like best
+        return self.stem(images.to(self.projection.weight.dtype).permute(0, 3, 1, 2))  # channels_last, which convolutions like best
 
     def crop(self, feature: Tensor, boxes: list[Tensor]) -> Tensor:
         """RoIAlign (not aligned, sampling ratio 2): boxes per image -> (N, C, h, w)."""
@@ -105,22 +110,25 @@ class PersonSearch(nn.Module):
         scale = 1.0 / self.stem.roi_stride
         # In float32 also under autocast: boxes near 1024 px move by a pixel in half precision.
         crops = roi_align(
-            feature.float(), [b.float() for b in boxes], (roi.height, roi.width), scale, SAMPLING_RATIO, False
+            wide(feature),
+            [b.to(wide(feature).dtype) for b in boxes],
+            (roi.height, roi.width),
+            scale,
+            SAMPLING_RATIO,
+            False,
         )
         return crops.contiguous(memory_format=torch.channels_last)
 
     def embed(self, vectors: Tensor, labels: Tensor | None = None) -> Tensor:
         """Projection, normalisation and L2: (N, width) -> (N, D)."""
-        projected = self.projection(vectors)
-        if projected.dtype in (torch.bfloat16, torch.float16):  # under autocast
-            projected = projected.float()
+        projected = wide(self.projection(vectors))  # half precision under autocast
         return functional.normalize(self.norm(projected, labels))
 
     def losses(self, images: Tensor, targets: list[Targets]) -> tuple[dict[str, Tensor], Sampled]:
         """Detection losses of Eq. 1 by name, and the sampled RoIs for the identity losses."""
         pyramid, feature = self.features(images)
         if any(p.requires_grad for p in self.rpn.parameters()):
-            rpn_loss, logits, boxes = self.rpn.losses(pyramid, [t.boxes for t in targets])
+            rpn_loss, logits, boxes = self.rpn.losses(pyramid, [t.boxes for t in targets], [t.draw for t in targets])
         else:  # a frozen detector (optimiser.detector_rate: 0) only proposes
             logits, boxes = self.rpn(pyramid)
             rpn_loss = logits.sum() * 0
@@ -131,16 +139,17 @@ class PersonSearch(nn.Module):
             picked = [sample_rois(p, t, self.settings.roi, fill) for p, t in zip(proposals, targets, strict=True)]
         rois, labels = [p[0] for p in picked], torch.cat([p[1] for p in picked])
         vectors = self.head(self.crop(feature, rois), labels)
-        person, deltas = self.person(vectors).float(), self.box(vectors).float()
+        person, deltas = wide(self.person(vectors)), wide(self.box(vectors))
         is_person = labels != BACKGROUND
-        class_loss = functional.cross_entropy(person, is_person.long(), reduction="sum") / max(1, len(labels))
+        count = average_count(len(labels), person)
+        class_loss = functional.cross_entropy(person, is_person.long(), reduction="sum") / count
         matched_boxes = [t.boxes[m] for t, (_, _, _, m) in zip(targets, picked, strict=True) if len(t.boxes)]
         box_loss = deltas.sum() * 0
         if is_person.any():
             owners = torch.cat(matched_boxes)
             own = torch.cat([p[1] != BACKGROUND for p, t in zip(picked, targets, strict=True) if len(t.boxes)])
             goal = encode(owners[own], torch.cat(rois)[is_person], ROI_WEIGHTS)
-            box_loss = functional.smooth_l1_loss(deltas[is_person], goal, reduction="sum") / len(labels)
+            box_loss = functional.smooth_l1_loss(deltas[is_person], goal, reduction="sum") / count
         sampled = Sampled(
             self.embed(vectors, labels),
             labels,
@@ -210,8 +219,9 @@ def sample_rois(
         labels = torch.full_like(matched, BACKGROUND)
     positive, negative = torch.nonzero(labels != BACKGROUND).flatten(), torch.nonzero(labels == BACKGROUND).flatten()
     take = min(len(positive), int(settings.sampled * settings.positive_share))
-    positive = positive[torch.randperm(len(positive), device=boxes.device)[:take]]
+    generator = torch.Generator().manual_seed(2 * targets.draw)
+    positive = positive[random_order(positive, generator)[:take]]
     room = settings.sampled - take if fill else 0
-    negative = negative[torch.randperm(len(negative), device=boxes.device)[:room]]
+    negative = negative[random_order(negative, generator)[:room]]
     chosen = torch.cat([positive, negative]).sort().values
     return boxes[chosen], labels[chosen], overlap[chosen], matched[chosen]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from personsearch.train.distributed import gather_rows
+from personsearch.train.distributed import average_count, gather_rows
 from personsearch.train.protonorm import UNLABELLED
 
 
@@ -47,13 +47,16 @@ class OIMLoss(nn.Module):
         self.register_buffer("queue_head", torch.zeros((), dtype=torch.long))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """embeddings (N, D) L2-normalised, labels (N,) -> the mean of -log p_t over labelled rows, 0 without any."""
-        embeddings = embeddings.float()
+        """embeddings (N, D) L2-normalised, labels (N,) -> the mean of -log p_t over labelled rows, 0 without any.
+
+        With several processes: the rank's share, whose mean over the ranks is the loss of the global batch.
+        """
+        embeddings = embeddings.to(self.lut.dtype)  # float32 also under autocast
         logits = embeddings @ torch.cat([self.lut, self.queue]).t() / self.temperature
         labelled = labels > 0
         targets = torch.where(labelled, labels - 1, -100)
         total = functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
-        return total / labelled.sum().clamp(min=1)
+        return total / average_count(labelled.sum(), total)
 
     @torch.no_grad()
     def update(self, embeddings: Tensor, labels: Tensor, ious: Tensor) -> None:

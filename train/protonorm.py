@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from personsearch.train.distributed import gather_rows
+from personsearch.train.distributed import all_sum, gather_rows
 
 BACKGROUND, UNLABELLED = 0, -1
 
@@ -23,9 +23,10 @@ class ProtoNorm(nn.Module):
                 False: they are normalised, but do not enter the statistics (the paper's y in 1..L)
 
     Each unlabelled sample is a prototype of its own. Statistics are exact over the global batch when
-    torch.distributed is initialised. A batch without usable samples is normalised by the running
-    statistics and leaves them alone; a batch of one sample (2-d: one sample of one pixel) moves only the
-    running mean, because its variance says nothing.
+    torch.distributed is initialised. A batch with fewer than two usable values per channel (empty, all
+    background, one sample of one pixel) has no variance: it is normalised by the running statistics and
+    leaves them alone. All of it is decided on the device, so that a GPU never waits and `torch.compile`
+    sees one graph.
     """
 
     running_mean: Tensor
@@ -51,9 +52,7 @@ class ProtoNorm(nn.Module):
         if self.training:
             if labels is None or labels.shape != x.shape[:1]:
                 raise ValueError("ProtoNorm needs one label per sample while training")
-            statistics = self._statistics(x, labels)
-            if statistics is not None:
-                mean, var = statistics
+            mean, var = self._statistics(x, labels)
         shape = (1, -1) if x.dim() == 2 else (1, -1, 1, 1)
         inverse = torch.rsqrt(var + self.eps)
         if self.weight is not None and self.bias is not None:
@@ -64,43 +63,47 @@ class ProtoNorm(nn.Module):
             out = out + self.bias.view(shape)
         return out.to(x.dtype)
 
-    def _statistics(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor] | None:
-        x, labels = gather_rows(x.to(self.running_mean.dtype)), gather_rows(labels)
-        used = torch.ones_like(labels, dtype=torch.bool) if self.background else labels != BACKGROUND
-        x, labels = x[used], labels[used]
-        if x.shape[0] == 0:
-            return None
+    def _statistics(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.to(self.running_mean.dtype)
         pixels = tuple(range(2, x.dim()))
-        per_sample = x.mean(dim=pixels) if pixels else x
-        mean = prototype_mean(per_sample, labels)
         shape = (1, -1) if x.dim() == 2 else (1, -1, 1, 1)
-        var = (x - mean.view(shape)).square().mean(dim=(0, *pixels))
-        self._track(mean.detach(), var.detach(), x.numel() // self.features)
-        return mean, var
+        weights, used = prototype_weights(labels, self.background)
+        weights, used = weights.to(x.dtype), used.to(x.dtype)
+        per_sample = x.mean(dim=pixels) if pixels else x
+        # A weighted sum, and not a matrix product: autocast would lower the product's precision.
+        mean = all_sum((weights[:, None] * per_sample).sum(0))
+        squares = (x - mean.view(shape)).square()
+        squares = squares.sum(dim=pixels) if pixels else squares
+        count = all_sum(used.sum() * (x.shape[2] * x.shape[3] if pixels else 1))
+        var = all_sum((used[:, None] * squares).sum(0)) / count.clamp(min=1)
+        self._track(mean.detach(), var.detach(), count)
+        enough = count > 1
+        return torch.where(enough, mean, self.running_mean), torch.where(enough, var, self.running_var)
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
-        self.running_mean.lerp_(mean, self.momentum)
-        if count > 1:
-            self.running_var.lerp_(var * count / (count - 1), self.momentum)
-        self.num_batches_tracked += 1
+    def _track(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+        enough = count > 1
+        step = enough.to(mean.dtype) * self.momentum
+        self.running_mean.lerp_(mean, step)
+        self.running_var.lerp_(var * count / (count - 1).clamp(min=1), step)
+        self.num_batches_tracked += enough
 
     def extra_repr(self) -> str:
         return f"{self.features}, eps={self.eps}, affine={self.weight is not None}, background={self.background}"
 
 
-def prototype_mean(x: Tensor, labels: Tensor) -> Tensor:
-    """Mean over prototypes (Eq. 5-6) of (N, C) features, N >= 1: every identity weighs the same.
+def prototype_weights(labels: Tensor, background: bool = True) -> tuple[Tensor, Tensor]:
+    """Each local sample's share in the mean of the prototypes (Eq. 5-6), and whether it enters the statistics.
 
-    Written as a weighted sum, weight 1 / (K * count of the sample's label), which is differentiable and
-    needs no loop over identities.
+    labels (N,) -> weights (N,) float64: 1 / (K * count of the sample's label), which sum to 1 over all ranks (to 0
+    if no sample is used), and used (N,) bool. Label counts are taken over the global batch.
     """
-    alone = labels == UNLABELLED
-    # Unlabelled samples get labels of their own, above all others.
-    own = labels.max().clamp(min=0) + 1 + torch.arange(len(labels), device=labels.device)
-    _, inverse, counts = torch.where(alone, own, labels).unique(return_inverse=True, return_counts=True)
-    weights = 1.0 / (len(counts) * counts[inverse].to(x.dtype))
-    return (weights[:, None] * x).sum(0)  # not a matrix product: autocast would lower its precision
+    everyone = gather_rows(labels)
+    used = torch.ones_like(labels, dtype=torch.bool) if background else labels != BACKGROUND
+    counts = (labels[:, None] == everyone[None]).sum(1)
+    counts = torch.where(labels == UNLABELLED, 1, counts)  # a prototype of its own
+    share = used.double() / counts.clamp(min=1)
+    return share / all_sum(share.sum()).clamp(min=1), used  # the shares sum to K, the number of prototypes
 
 
 def make_norm(kind: str, features: int, background: bool) -> nn.Module:
@@ -128,7 +131,7 @@ class LabelFreeNorm(nn.Module):
 def convert_to_protonorm(module: nn.Module, background: bool = True) -> None:
     """Replace every BatchNorm2d below `module` by a ProtoNorm with the same weights and statistics (OIMNet+++).
 
-    The blocks must pass labels on: see `backbones.ResNetHead`.
+    The blocks must pass labels on: see `resnet.ResNetHead`.
     """
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):

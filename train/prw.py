@@ -23,10 +23,14 @@ UNLABELLED_IN_TRAINING = (483, 932)
 
 @dataclass
 class SearchData:
-    """One split of a person-search data set. Identities are the data set's own numbers, -1 = unlabelled."""
+    """One split of a person-search data set. Identities are the data set's own numbers, -1 = unlabelled.
+
+    `galleries` holds the image names of each query's gallery; None = all images.
+    """
 
     images: list[ImageTruth]
     queries: list[Query] = field(default_factory=list)
+    galleries: list[list[str]] | None = None
 
 
 def load_prw(root: str | Path, split: str, *, integer_boxes: bool = True) -> SearchData:
@@ -39,7 +43,7 @@ def load_prw(root: str | Path, split: str, *, integer_boxes: bool = True) -> Sea
     listing = root / f"frame_{split}.mat"
     if not listing.is_file():
         raise DataError(f"{listing}: not found; {TREE}")
-    names = [str(np.squeeze(cell[0])) for cell in _load(listing)[f"img_index_{split}"]]
+    names = [str(np.squeeze(cell[0])) for cell in _listing(listing, split)]
     if not names:
         raise DataError(f"{listing}: the {split} split is empty")
     published = _is_published_prw(root)
@@ -55,20 +59,28 @@ def load_prw(root: str | Path, split: str, *, integer_boxes: bool = True) -> Sea
 
 def _is_published_prw(root: Path) -> bool:
     """PRW itself has 5,704 training frames; its two odd identities mean nothing in other data of this layout."""
-    return len(_load(root / "frame_train.mat")["img_index_train"]) == 5704
+    return len(_listing(root / "frame_train.mat", "train")) == 5704
 
 
-def _load(path: Path) -> dict:
+def _listing(path: Path, split: str) -> np.ndarray:
+    content = load_matlab(path, TREE)
+    if f"img_index_{split}" not in content:
+        raise DataError(f"{path}: expected the variable img_index_{split}")
+    return content[f"img_index_{split}"]
+
+
+def load_matlab(path: Path, tree: str) -> dict:
+    """The variables of a .mat file; DataError with the expected `tree` if it is missing."""
     try:
         return loadmat(str(path))
     except FileNotFoundError:
-        raise DataError(f"{path}: not found; {TREE}") from None
+        raise DataError(f"{path}: not found; {tree}") from None
     except Exception as error:
         raise DataError(f"{path}: not a readable MATLAB file ({error})") from None
 
 
 def _annotation(path: Path, integer_boxes: bool) -> tuple[np.ndarray, np.ndarray]:
-    content = _load(path)
+    content = load_matlab(path, TREE)
     for key in ("box_new", "anno_file", "anno_previous"):
         if key in content:
             break

@@ -10,6 +10,7 @@ from torchvision.models import resnet50
 
 from personsearch.core.errors import CheckpointError
 from personsearch.train.protonorm import ProtoNorm, convert_to_protonorm
+from personsearch.train.recompute import recomputed
 
 MEAN_RGB, STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -17,7 +18,8 @@ MEAN_RGB, STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 class ResNetStem(nn.Module):
     """forward: (B, 3, H, W) BGR 0..255 -> ([conv4], conv4): one map of 1024 channels for RPN and RoIAlign.
 
-    conv1 and the weights of all norms are frozen, as in the released code.
+    conv1 and its norm's weights are frozen, as in the released code; the other norms learn. Running statistics
+    move unless `model.freeze_norms` is set.
     """
 
     strides = (16,)
@@ -36,39 +38,39 @@ class ResNetStem(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD_RGB).view(1, 3, 1, 1), persistent=False)
         self.conv1.weight.requires_grad_(False)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.weight.requires_grad_(False)
-                module.bias.requires_grad_(False)
+        self.bn1.weight.requires_grad_(False)
+        self.bn1.bias.requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         x = (x[:, [2, 1, 0]] - self.mean) / self.std
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for layer in (self.layer1, self.layer2, self.layer3):
-            if self.checkpointing and self.training:
-                x = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
-            else:
-                x = layer(x)
+            x = recomputed(layer, layer, x) if self.checkpointing and self.training else layer(x)
         return [x], x
 
 
 class ResNetHead(nn.Module):
     """conv5 per RoI and global max pooling: (N, 1024, 14, 14), labels (N,) -> (N, 2048).
 
-    protonorm  replace conv5's BatchNorm layers by ProtoNorm with affine (OIMNet+++)
+    protonorm      replace conv5's BatchNorm layers by ProtoNorm with affine (OIMNet+++)
+    checkpointing  recompute each block's activations in the backward pass
     """
 
     out_channels = 2048
 
-    def __init__(self, protonorm: bool = False, background: bool = True) -> None:
+    def __init__(self, protonorm: bool = False, background: bool = True, checkpointing: bool = False) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         self.layer4 = resnet50(weights=None).layer4
         if protonorm:
             convert_to_protonorm(self.layer4, background)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         for block in self.layer4:
-            x = _bottleneck(block, x, labels)
+            if self.checkpointing and self.training:
+                x = recomputed(_bottleneck, block, block, x, labels)
+            else:
+                x = _bottleneck(block, x, labels)
         return x.amax((2, 3))
 
 

@@ -25,24 +25,34 @@ def _main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example optimiser.epochs=2 out=runs/x")
     arguments = parser.parse_args()
 
+    from personsearch.train import distributed
     from personsearch.train.loop import Trainer
     from personsearch.train.settings import TrainSettings
-    from personsearch.train.summary import write_summary
+    from personsearch.train.summary import describe, write_summary
 
     settings = load_settings(arguments.config, TrainSettings, arguments.overrides)
     last = Path(settings.out) / "last.pth"
     if last.exists() and not arguments.resume and not arguments.dry_run:
         raise UserError(f"{last} exists: add --resume to continue that run, or choose another folder with out=FOLDER")
+    distributed.start()
     trainer = Trainer(settings, resume=arguments.resume)
+    leader = distributed.rank() == 0
     if arguments.dry_run:
-        images, targets = next(iter(trainer._loader()))
+        if leader:
+            print(describe(trainer))
         trainer.network.train()
-        losses = trainer.train_step(images, targets)
-        print("dry run: one step works: " + ", ".join(f"{k} {v:.3f}" for k, v in losses.items()))
+        losses = trainer.train_step(next(trainer.batches()))
+        if leader:
+            print("dry run: one step works: " + ", ".join(f"{k} {v:.3f}" for k, v in losses.items()))
         return 0
     if not trainer.run():
-        print(f"stopped at step {trainer.step} of {trainer.total_steps}; continue with the same command and --resume")
+        if leader:
+            print(
+                f"stopped at step {trainer.step} of {trainer.total_steps}; continue with the same command and --resume"
+            )
         return 130
+    if not leader:
+        return 0
     report = trainer.evaluate()
     path = write_summary(trainer, report)
     for name, value in report.figures().items():

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -18,27 +19,29 @@ from personsearch.core.boxes import clip
 from personsearch.core.errors import DataError
 from personsearch.core.preprocess import Letterbox
 from personsearch.core.records import ImageTruth
-from personsearch.train import augment
-from personsearch.train.json_data import load_json
+from personsearch.train import augment, cuhk, json_data, prw
 from personsearch.train.network import Targets
-from personsearch.train.prw import SearchData, load_prw
+from personsearch.train.prw import SearchData
 from personsearch.train.settings import DataSettings, SourceSettings
 from personsearch.train.street_data import StreetImages, street_split
 from personsearch.train.teacher import EmbeddingTeacher
 
-MAX_SIDE = 1280  # larger frames are reduced before augmentation; the canvas is smaller still
+MOST_DAMAGED = 20  # images in a row
+MAX_SIDE = 1280  # frames larger than this and than the canvas are reduced before augmentation
 
 
 def load_split(source: SourceSettings, split: str) -> SearchData:
     """The `train` or `test` part of a source; frames of the street are drawn when they are read."""
     if source.format == "street":
         return street_split(source, split)
+    tree = {"prw": prw.TREE, "cuhk": cuhk.TREE, "json": json_data.TREE}[source.format]
     if not source.root:
-        raise DataError(f"a source of format '{source.format}' needs `root`: the folder of the data set")
+        raise DataError(f"a source of format '{source.format}' needs `root`: the folder of the data set; {tree}")
     if not Path(source.root).is_dir():
-        raise DataError(f"{source.root}: no such folder; `root` must name the data set's folder")
-    load = load_prw if source.format == "prw" else load_json
-    return load(source.root, split)
+        raise DataError(f"{source.root}: no such folder; {tree}")
+    if source.format == "cuhk":
+        return cuhk.load_cuhk(source.root, split, source.gallery)
+    return (prw.load_prw if source.format == "prw" else json_data.load_json)(source.root, split)
 
 
 def read_image(truth: ImageTruth) -> np.ndarray:
@@ -58,6 +61,8 @@ class Sample:
     labels: np.ndarray  # (n,) 1..L or -1
     teacher: np.ndarray  # (n, T) or (n, 0)
     known: np.ndarray  # (n,) bool: has a teacher embedding
+    draw: int  # number of the draw in the run
+    replaced: bool = False  # stands in for a damaged image
 
 
 class Samples(Dataset):
@@ -88,25 +93,30 @@ class Samples(Dataset):
                 self.labels.append(np.array(labels, np.int64))
             self.weights += [source.weight / len(data.images)] * len(data.images)
         self.identity_table = {label: f"{number}:{identity}" for (number, identity), label in table.items()}
-        self.skipped = 0
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | None:
-        """key: index and the draw's number, which seeds the augmentation. None for a damaged image that is skipped."""
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """key: index and the draw's number, which seeds the augmentation. The next image replaces a damaged one."""
         index, draw = key
         rng = np.random.default_rng((self.seed, draw))
-        truth, labels, options = self.images[index], self.labels[index], self.settings.augment
-        try:
-            image = read_image(truth)
-        except DataError as error:
-            if self.settings.on_bad_image == "stop":
-                raise
-            print(f"skipped: {error}", file=sys.stderr)
-            return None
+        options = self.settings.augment
+        for attempt in range(MOST_DAMAGED):
+            where = (index + attempt) % len(self.images)
+            truth, labels = self.images[where], self.labels[where]
+            try:
+                image = read_image(truth)
+                break
+            except DataError as error:
+                if self.settings.on_bad_image == "stop":
+                    raise
+                print(f"skipped: {error}", file=sys.stderr)
+        else:
+            raise DataError(f"{MOST_DAMAGED} images in a row cannot be read, from {self.images[index].path} on")
         boxes = truth.boxes.astype(np.float32)
-        shrink = min(1.0, MAX_SIDE / max(image.shape[:2]))
+        limit = max(MAX_SIDE, self.letterbox.height, self.letterbox.width)
+        shrink = min(1.0, limit / max(image.shape[:2]))
         if shrink < 1:
             image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
             boxes = boxes * shrink
@@ -122,11 +132,15 @@ class Samples(Dataset):
             embeddings = np.zeros((len(boxes), made.shape[1]), np.float32)
             embeddings[known] = made
         canvas = augment.after_teacher(canvas, placed[visible], options, rng)
-        return Sample(canvas, placed[visible], labels[visible], embeddings[visible], known[visible])
+        return Sample(canvas, placed[visible], labels[visible], embeddings[visible], known[visible], draw, attempt > 0)
 
 
 class WeightedDraws(Sampler):
-    """An endless, seeded stream of (index, draw) batches that can start anywhere: resuming needs only a number."""
+    """An endless, seeded stream of (index, draw) batches that can start anywhere: resuming needs only a number.
+
+    Images of equal weight come in passes, each image once per pass in a new order; images of different weights are
+    drawn independently. The stream of all ranks together does not depend on how many ranks share it.
+    """
 
     def __init__(
         self, weights: Sequence[float], batch: int, seed: int, begin: int, steps: int, rank: int, ranks: int
@@ -140,21 +154,29 @@ class WeightedDraws(Sampler):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         size = self.batch * self.ranks
         for step in range(self.begin, self.begin + self.steps):
-            rng = np.random.default_rng((self.seed, step, 1))
-            chosen = rng.choice(len(self.probability), size=size, p=self.probability)
+            chosen = self._chosen(step, size)
             mine = range(self.rank * self.batch, (self.rank + 1) * self.batch)
             yield [(int(chosen[i]), step * size + i) for i in mine]
 
+    def _chosen(self, step: int, size: int) -> np.ndarray:
+        count = len(self.probability)
+        if np.ptp(self.probability) > 1e-12:
+            return np.random.default_rng((self.seed, step, 1)).choice(count, size=size, p=self.probability)
+        positions = np.arange(step * size, (step + 1) * size)
+        return np.array([self._order(position // count)[position % count] for position in positions])
 
-def collate(samples: Sequence[Sample | None]) -> tuple[Tensor, list[Targets]]:
-    kept = [s for s in samples if s is not None]
-    if not kept:
-        raise DataError("every image of a batch was damaged; check the data set")
-    # A damaged image's place is taken by its neighbour, so that the batch keeps its size.
-    while len(kept) < len(samples):
-        kept.append(kept[len(kept) % max(1, len(kept))])
-    images = torch.from_numpy(np.stack([s.image for s in kept]))
-    return images, [Targets(*(torch.from_numpy(a) for a in (s.boxes, s.labels, s.teacher, s.known))) for s in kept]
+    @lru_cache(maxsize=2)  # noqa: B019 (lives as long as one run's loader)
+    def _order(self, turn: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, turn, 2)).permutation(len(self.probability))
+
+
+def collate(samples: Sequence[Sample]) -> tuple[Tensor, list[Targets]]:
+    images = torch.from_numpy(np.stack([s.image for s in samples]))
+    arrays = [(s.boxes, s.labels, s.teacher, s.known) for s in samples]
+    return images, [
+        Targets(*map(torch.from_numpy, part), sample.draw, sample.replaced)
+        for part, sample in zip(arrays, samples, strict=True)
+    ]
 
 
 def quiet_worker(_: int) -> None:

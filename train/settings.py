@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from personsearch.core.config import Settings
 
@@ -84,9 +84,10 @@ class AugmentSettings(Settings):
 
 
 class SourceSettings(Settings):
-    format: Literal["prw", "json", "street"]
+    format: Literal["prw", "cuhk", "json", "street"]
     root: str = ""
     weight: float = Field(1.0, gt=0)
+    gallery: int = Field(100, ge=0)  # cuhk only: images per query, 0 = all
     # the street only
     seed: int = 0
     identities: int = Field(60, ge=1)
@@ -125,6 +126,7 @@ class OptimiserSettings(Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     batch: int = Field(5, ge=1)
+    accumulate: int = Field(1, ge=1)
     epochs: int = Field(20, ge=1)
     steps_per_epoch: int = Field(0, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
@@ -132,6 +134,11 @@ class OptimiserSettings(Settings):
     drop_epochs: tuple[int, ...] = (16,)
     clip_norm: float = Field(10.0, gt=0)
     amp: Literal["off", "bf16", "fp16"] = "off"
+
+    @field_validator("amp", mode="before")
+    @classmethod
+    def _yaml_off(cls, value: object) -> object:
+        return "off" if value is False else value  # an unquoted `off` is a boolean in YAML
 
 
 class TrainSettings(Settings):
@@ -141,6 +148,7 @@ class TrainSettings(Settings):
     seed: int = 0
     device: str = "auto"
     init: str = ""
+    init_parts: Literal["all", "detector"] = "all"
     init_resnet: str = ""
     init_reid: str = ""
     model: ModelSettings = ModelSettings()

@@ -1,0 +1,111 @@
+"""One optimiser step and what it may change: skipped steps, accumulation, images without people, broken losses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_config
+
+from personsearch.core.errors import DataError
+from personsearch.train.loop import Trainer
+from personsearch.train.network import Targets
+from personsearch.train.settings import TrainSettings
+
+
+def trainer(out: Path, model: dict | None = None, **optimiser: object) -> Trainer:
+    config = tiny_config(out, **(model or {}))
+    config["optimiser"] |= optimiser
+    made = Trainer(TrainSettings.model_validate({**config, "device": "cpu"}))
+    made.network.train()
+    return made
+
+
+def state_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in module.state_dict().items()}
+
+
+def test_a_step_that_the_scaler_skips_leaves_weights_and_table_alone(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126, growth_interval=1000)
+    batches = made.batches()
+    weights, table = state_of(made.network), state_of(made.identity)
+    made.train_step(next(batches))  # overflows in float32
+    assert made.scaler.get_scale() == 2.0**125
+    assert all(torch.equal(table[k], v) for k, v in made.identity.state_dict().items())
+    assert all(torch.equal(weights[k], v) for k, v in made.network.named_parameters())
+    made.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    made.train_step(next(batches))
+    assert not torch.equal(table["lut"], made.identity.lut)
+    assert not torch.equal(weights["projection.weight"], made.network.projection.weight)
+
+
+def test_accumulated_batches_are_one_step_and_the_table_waits_for_its_end(tmp_path: Path) -> None:
+    """Without batch statistics, the gradient of two batches is the mean of theirs, at the same table."""
+    model = {"identity": {"dimensions": 32, "queue": 20, "norm": "none"}}
+    joint = trainer(tmp_path / "a", model, accumulate=2, kind="sgd", clip_norm=1e9)
+    group = next(joint.batches())
+    assert len(group) == 2
+    separate = trainer(tmp_path / "b", model, kind="sgd", clip_norm=1e9)
+    gradients, values = [], []
+    for batch in group:
+        separate.network.load_state_dict(joint.network.state_dict())
+        separate.identity.load_state_dict(joint.identity.state_dict())
+        values.append(separate.train_step([batch])["loss"])
+        gradients.append(separate.network.projection.weight.grad.clone())
+    together = joint.train_step(group)
+    assert float(together["loss"]) == pytest.approx(float(sum(values)) / 2, rel=1e-5)
+    assert torch.allclose(joint.network.projection.weight.grad, sum(gradients) / 2, atol=1e-5)
+    assert joint.step == 1
+    assert joint.steps_per_epoch == 3
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"rpn": {"kind": "dense"}, "identity": {"dimensions": 32, "queue": 20, "norm_background": False}},
+        {"backbone": "resnet50", "rpn": {"kind": "anchors", "train_proposals": 20}, "conv5_protonorm": True,
+         "checkpointing": True},
+    ],
+)  # fmt: skip
+def test_images_without_people_train_the_detector_and_leave_the_table_alone(tmp_path: Path, model: dict) -> None:
+    made = trainer(tmp_path, model)
+    images = torch.randint(0, 255, (2, 96, 160, 3), dtype=torch.uint8)
+    none = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+    stranger = Targets(torch.tensor([[10.0, 10, 40, 90]]), torch.tensor([-1]))
+    losses = made.train_step([(images, [none, none])])
+    assert all(torch.isfinite(v) for v in losses.values())
+    assert float(losses["identity"]) == 0.0
+    made.train_step([(images, [none, stranger])])
+    assert float(made.identity.lut.abs().sum()) == 0.0
+    assert all(torch.isfinite(v).all() for v in made.network.state_dict().values())
+
+
+def test_a_broken_loss_stops_the_run_names_the_step_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made.save("last.pth")
+    kept = (tmp_path / "last.pth").read_bytes()
+    step = made.train_step
+
+    def poisoned(batches: list) -> dict[str, torch.Tensor]:
+        if made.step == 2:
+            with torch.no_grad():
+                made.network.projection.weight[0, 0] = float("nan")
+        return step(batches)
+
+    made.train_step = poisoned  # type: ignore[method-assign]
+    with pytest.raises(DataError, match=r"not finite at step 2 \(loss, identity\); .*last.pth holds the last good"):
+        made.run()
+    assert (tmp_path / "last.pth").read_bytes() == kept
+
+
+def test_sampling_depends_on_the_draw_and_not_on_the_batch(tmp_path: Path) -> None:
+    made = trainer(tmp_path)
+    made.network.eval()
+    (images, targets), *_ = next(made.batches())
+    with torch.no_grad():
+        whole = made.network.losses(images, targets)[1]
+        torch.rand(7)
+        parts = [made.network.losses(images[i : i + 1], targets[i : i + 1])[1] for i in range(2)]
+    assert torch.equal(whole.labels, torch.cat([p.labels for p in parts]))
+    assert torch.allclose(whole.ious, torch.cat([p.ious for p in parts]), atol=1e-5)

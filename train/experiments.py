@@ -1,0 +1,147 @@
+#!/usr/bin/env python
+"""The paper's experiments: `python train/experiments.py toy|ablation [--out DIR] [--seeds 3]`.
+
+toy       Fig. 1: 2-d features under imbalance; seconds
+ablation  Table 2 with two more rows, and Fig. 5 and S1 from the same runs; about a minute of processor time per run on
+          the synthetic street. With --format and --root on real data; the paper's network: --config configs/paper.yaml
+
+Each writes a table (.md), plots (.png) and the raw results (.json). Finished runs are kept and not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from personsearch.core.errors import run_main
+
+DEFAULT = Path(__file__).resolve().parent.parent / "configs" / "ablation.yaml"
+COLUMNS = ("mAP", "top-1", "re-ID mAP", "re-ID top-1")
+SCALE = {"accuracy": 100, "rare": 100}
+COMPARED = ("none-oim", "bn-oim", "pn-oim")  # Fig. 5 and S1 train all three with the OIM loss
+
+
+def main() -> int:
+    return run_main(_main)
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=("toy", "ablation"))
+    parser.add_argument("--out", default="runs/experiments")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--config", default=str(DEFAULT), help="ablation: the network and its schedule")
+    parser.add_argument("--format", choices=("street", "prw", "cuhk", "json"), default="street", help="ablation: data")
+    parser.add_argument("--root", default="", help="ablation: the data set's folder")
+    parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 = torch's choice")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
+    arguments = parser.parse_args()
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    if arguments.experiment == "toy":
+        toy(out, arguments.seeds)
+    else:
+        ablation(out, arguments)
+    return 0
+
+
+def toy(out: Path, seeds: int) -> None:
+    from personsearch.train.toy import METHODS, ToyScore, draw, score
+
+    names = [f.name for f in fields(ToyScore)]
+    raw = {method: [asdict(score(method, seed)) for seed in range(seeds)] for method in METHODS}
+    lines = [f"Mean and standard deviation over {seeds} seeds.", ""]
+    lines += [
+        "| method | narrowest region (°) | spread of regions (°) | accuracy (%) | accuracy, rare ids (%) |",
+        "|---|---|---|---|---|",
+    ]
+    for method, rows in raw.items():
+        lines.append(
+            f"| {method} | " + " | ".join(_spread([r[n] * SCALE.get(n, 1) for r in rows]) for n in names) + " |"
+        )
+    _write(out, "fig1", lines, raw)
+    draw(0, out / "fig1.png")
+    print("\n".join(lines))
+
+
+def ablation(out: Path, arguments: argparse.Namespace) -> None:
+    import torch
+
+    from personsearch.core.config import load_settings
+    from personsearch.train.ablation import ROWS, run_row
+    from personsearch.train.settings import TrainSettings
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    base = load_settings(arguments.config, TrainSettings, arguments.overrides)
+    base = base.model_copy(update={"data": _data(base.data, arguments, out / "street")})
+    results: list[dict[str, Any]] = []
+    for seed in range(arguments.seeds):  # every row once, then again: a stopped run has whole rounds
+        for row in ROWS:
+            result = run_row(base, row, seed, out / "runs")
+            results.append(result)
+            print(
+                f"seed {seed}  {row.title:40s} " + "  ".join(f"{c} {result['figures'][c]:.3f}" for c in COLUMNS),
+                flush=True,
+            )
+            report(out, results)
+
+
+def _data(data: Any, arguments: argparse.Namespace, folder: Path) -> Any:
+    """The data of the experiments: a benchmark as it is, or the street written once at the network's size."""
+    from personsearch.train.convert_data import convert_splits
+
+    change = {"format": arguments.format, "root": arguments.root}
+    if arguments.format == "street":
+        if not (folder / "people.json").exists():
+            convert_splits(data.train[0], folder, shrink=2)
+        change = {"format": "json", "root": str(folder)}
+    source = data.train[0].model_copy(update=change)
+    return data.model_copy(update={"train": (source,), "test": source})
+
+
+def report(out: Path, results: list[dict[str, Any]]) -> None:
+    """Table 2 and the plots from what is finished."""
+    from personsearch.train.ablation import ROWS
+    from personsearch.train.experiment_plots import plot_head_tail, plot_separability, plot_table
+
+    groups = {row.key: [r for r in results if r["row"] == row.key] for row in ROWS}
+    titles = {row.key: row.title for row in ROWS}
+    groups = {key: rows for key, rows in groups.items() if rows}
+    lines = ["Mean ± standard deviation over the seeds, in percent.", ""]
+    lines += ["| row | runs | search mAP | top-1 | re-ID mAP | top-1 |", "|---|---|---|---|---|---|"]
+    for key, rows in groups.items():
+        cells = [_spread([100 * r["figures"][c] for r in rows]) for c in COLUMNS]
+        lines.append(f"| {titles[key]} | {len(rows)} | " + " | ".join(cells) + " |")
+    lines += ["", "Cosine between different identities at the end of training (lower separates better).", ""]
+    lines += ["| row | LUT | queue | both | head ids | tail ids |", "|---|---|---|---|---|---|"]
+    for key, rows in groups.items():
+        last = [r["separability"][-1] for r in rows]
+        cells = [_spread([e[n][0] for e in last], 3) for n in ("lut", "queue", "both", "head", "tail")]
+        lines.append(f"| {titles[key]} | " + " | ".join(cells) + " |")
+    _write(out, "table2", lines, results)
+    plot_table(groups, titles, out / "table2.png")
+    compared = {titles[k]: groups[k] for k in COMPARED if k in groups}
+    plot_separability(compared, out / "fig5.png")
+    plot_head_tail(compared, out / "figS1.png")
+
+
+def _spread(values: list[float], digits: int = 1) -> str:
+    deviation = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    digits = max(digits, 2) if max(map(abs, values)) <= 1 else digits
+    return f"{np.mean(values):.{digits}f}{deviation}"
+
+
+def _write(out: Path, name: str, lines: list[str], raw: object) -> None:
+    (out / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (out / f"{name}.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Pictures of data and results: samples with boxes, samples per identity (Fig. 4), a query's retrieval (Fig. 6)."""
+
+from __future__ import annotations
+
+import colorsys
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from personsearch.core.records import ImageTruth
+from personsearch.train.prw import SearchData
+from personsearch.train.samples import read_image
+
+UNLABELLED_COLOUR = (150, 150, 150)
+GREEN, RED, BLUE = (60, 170, 40), (40, 40, 210), (200, 120, 30)
+
+
+def draw_samples(data: SearchData, out: Path, count: int) -> list[Path]:
+    """`count` frames spread over the split, one colour and number per identity, grey for unlabelled people."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for position in np.unique(np.linspace(0, len(data.images) - 1, count).astype(int)):
+        truth = data.images[position]
+        image = read_image(truth).copy()
+        for box, identity in zip(truth.boxes.astype(int), truth.identities.tolist(), strict=True):
+            colour = identity_colour(identity) if identity >= 0 else UNLABELLED_COLOUR
+            frame_box(image, box, colour, str(identity) if identity >= 0 else "?")
+        path = out / f"sample_{Path(truth.name).stem}.jpg"
+        cv2.imwrite(str(path), image)
+        paths.append(path)
+    return paths
+
+
+def identity_colour(identity: int) -> tuple[int, int, int]:
+    """BGR; neighbours in number are far apart in hue."""
+    r, g, b = colorsys.hsv_to_rgb(identity * 0.618 % 1, 0.9, 0.95)
+    return int(255 * b), int(255 * g), int(255 * r)
+
+
+def frame_box(image: np.ndarray, box: np.ndarray, colour: tuple[int, int, int], text: str = "") -> None:
+    """Draw a box (xyxy) with a label above it, in place."""
+    x1, y1, x2, y2 = (int(v) for v in box)
+    thick = max(1, round(max(image.shape[:2]) / 500))
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour, thick)
+    if text:
+        scale = max(0.4, max(image.shape[:2]) / 1600)
+        (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+        top = max(0, y1 - h - 6)
+        cv2.rectangle(image, (x1, top), (x1 + w + 4, top + h + 6), colour, -1)
+        cv2.putText(
+            image, text, (x1 + 2, top + h + 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA
+        )
+
+
+def draw_histogram(data: SearchData, path: Path) -> Path:
+    """Samples per identity, most frequent first: the long tail of the paper's Fig. 4."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    counts = sorted(Counter(int(k) for t in data.images for k in t.identities if k >= 0).values(), reverse=True)
+    figure, axes = pyplot.subplots(figsize=(7, 3.5))
+    axes.bar(range(len(counts)), counts, width=1.0)
+    if counts:
+        axes.axhline(float(np.median(counts)), color="black", lw=1, ls="--", label=f"median {np.median(counts):g}")
+        axes.legend()
+    axes.set(
+        xlabel="identity, by frequency", ylabel="samples", title=f"{len(counts)} identities, {sum(counts)} samples"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def draw_retrieval(
+    query: tuple[ImageTruth, np.ndarray], ranking: list[tuple[ImageTruth, np.ndarray, float, bool]], path: Path
+) -> Path:
+    """A query (left) and its best matches (Fig. 6): whole frames with the person enlarged in the top left corner.
+
+    query    its image and box (4,) xyxy
+    ranking  image, box, similarity, and whether it is a true positive (green) or not (red); best first
+    """
+    panels = [_panel(*query, BLUE, "query")]
+    for place, (truth, box, similarity, right) in enumerate(ranking, start=1):
+        panels.append(_panel(truth, box, GREEN if right else RED, f"{place}: {similarity:.2f}"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.concatenate(panels, 1))
+    return path
+
+
+def _panel(truth: ImageTruth, box: np.ndarray, colour: tuple[int, int, int], text: str) -> np.ndarray:
+    width, height = 360, 240
+    image = read_image(truth)
+    h, w = image.shape[:2]
+    x1, y1, x2, y2 = np.clip(np.round(box), 0, [w, h, w, h]).astype(int)
+    crop = image[y1 : max(y1 + 1, y2), x1 : max(x1 + 1, x2)]
+    scale = min(width / w, height / h)
+    canvas = np.full((height, width + 8, 3), 255, np.uint8)
+    small = cv2.resize(image, (max(1, int(w * scale)), max(1, int(h * scale))), interpolation=cv2.INTER_AREA)
+    frame_box(small, np.array([x1, y1, x2, y2]) * scale, colour)
+    tall = int(height * 0.55)
+    wide = min(int(width * 0.4), max(12, int(crop.shape[1] * tall / crop.shape[0])))
+    # The person is enlarged in the corner that it does not stand in.
+    left = 0 if (x1 + x2) / 2 > w * 0.4 else small.shape[1] - wide
+    canvas[: small.shape[0], : small.shape[1]] = small
+    canvas[:tall, left : left + wide] = cv2.resize(crop, (wide, tall))
+    cv2.rectangle(canvas, (left, 0), (left + wide - 1, tall - 1), colour, 2)
+    cv2.putText(canvas, text, (6, height - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 3, cv2.LINE_AA)
+    cv2.putText(canvas, text, (6, height - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 1, cv2.LINE_AA)
+    return canvas
