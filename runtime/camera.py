@@ -75,6 +75,8 @@ class Camera:
         self._dying = [p for p in self._dying if p.poll() is None]
         if self._retry_at is not None and now >= self._retry_at and self.state != "ended":
             self._start(now)
+        elif self.settings.lossless and self.pending:
+            self._deadline = now + self.settings.read_timeout_s  # its process rightly waits for us
         elif self.channel is not None and now >= self._deadline:
             cause = {"opening": "timeout", "frames": "stall", "process": "crashed"}[self._waiting_for]
             limit = self.settings.open_timeout_s if cause == "timeout" else self.settings.read_timeout_s
@@ -124,7 +126,8 @@ class Camera:
         self.counters.failures += 1
         shown = without_secrets(self.settings.url)
         text = scrub(reason if shown in reason else f"{shown}: {reason}" if reason else shown)
-        if not self.settings.live:
+        accident = cause in ("crashed", "stall") and not self.settings.lossless
+        if not self.settings.live and not accident:
             self._become("ended", cause, text)
             return
         self._retry_at = now + random.uniform(0.05, self._delay)

@@ -97,18 +97,19 @@ class Capture:
         options = self.options
         paced = not self.live and options["pace"] == "source"
         rate = (source.fps or RATE_WITHOUT_FPS) if paced else 0.0
-        start, number, bad_in_row, next_kept = time.monotonic(), 0, 0, 0.0
+        start, number, unread, bad_in_row, next_kept = time.monotonic(), 0, 0, 0, 0.0
         while True:
             began = time.monotonic()
-            if not source.grab():
-                if not self.live and (not source.frames or number + bad_in_row >= source.frames):
+            grabbed = source.grab()
+            if self.live and time.monotonic() - began >= options["read_timeout_s"]:
+                return "stall", f"no frame for {options['read_timeout_s']:g} s"
+            if not grabbed:
+                if not self.live and (not source.frames or number + unread >= source.frames):
                     return "end", ""
-                if self.live and time.monotonic() - began >= options["read_timeout_s"] * 0.9:
-                    return "stall", f"no frame for {options['read_timeout_s']:g} s"
-                bad_in_row += 1
-                if bad_in_row >= options["bad_frames"]:
+                unread += 1
+                if unread >= options["bad_frames"]:
                     cause = "end" if not self.live else (self.listener.cause or "end")
-                    return cause, f"the stream broke off ({bad_in_row} reads in a row gave nothing)"
+                    return cause, f"the stream broke off ({unread} reads in a row gave nothing)"
                 continue
             if rate:
                 wait = start + number / rate - time.monotonic()
@@ -117,7 +118,11 @@ class Capture:
                 time.sleep(max(0.0, wait))
             number += 1
             now, wall = time.monotonic(), time.time()
-            self.counts["captured"] += 1
+            # Reads that gave nothing were damaged frames if a good one follows; else they were the end.
+            self.counts["captured"] += 1 + unread
+            self.counts["bad"] += unread
+            self.index += unread
+            unread = 0
             if options["max_fps"] and now < next_kept:
                 self.counts["rate"] += 1
                 self._tell_now_and_then(now)

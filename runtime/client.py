@@ -62,15 +62,17 @@ class Client:
         replay: str = "",
         key: str | Path = "",
         server_key: str | Path = "",
+        inbox: int = INBOX,
     ) -> None:
         """topics      prefixes such as `match.` or `match.door`; none means all
         since       "now", "kept" (everything the box still has, first), or an earlier `position()`
         replay      endpoint of the replay socket; default: what the box's heartbeats say
+        inbox       events kept in memory for a slow caller; what does not fit is replayed later
         key, server_key  NAME.key_secret and server.key of personsearch-keys, if the box encrypts
         Raises UserError for an endpoint that is none and for unusable keys.
         """
         self.topics = list(topics) or [""]
-        self._endpoint, self._replay_endpoint = endpoint, replay
+        self._endpoint, self._replay_endpoint, self._room = endpoint, replay, inbox
         self._keys = (*load_key(key, secret=True), load_key(server_key)[0]) if key else None
         self._context = zmq.Context()
         self._subscriber = self._socket(zmq.SUB)
@@ -185,7 +187,7 @@ class Client:
             items = [item for parts in batch if (item := self._parse(parts))]
             with self._news:
                 self._heard = time.monotonic()
-                room = INBOX - len(self._inbox)
+                room = self._room - len(self._inbox)
                 if room < len(items):
                     self._counts.gap_noticed = self._heard
                 self._inbox.extend(items[:room])

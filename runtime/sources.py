@@ -62,9 +62,11 @@ class VideoSource:
         else:
             settings = [cv2.CAP_PROP_N_THREADS, 1]  # of the decoder; cameras share the machine
             if what == "stream":
+                # The stream kills us at the deadlines; these are for the case that it is busy. (FFmpeg gives one more
+                # frame out of its buffers when it times out, which would look like a sign of life.)
                 settings += [
-                    cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(options["open_timeout_s"] * 1000),
-                    cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(options["read_timeout_s"] * 1000),
+                    cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(options["open_timeout_s"] * 2000),
+                    cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(options["read_timeout_s"] * 2000),
                 ]  # fmt: skip
                 if options["transport"] != "auto" and target.startswith("rtsp"):
                     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"rtsp_transport;{options['transport']}"
