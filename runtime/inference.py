@@ -42,7 +42,8 @@ class Inference:
         self._options = {**options, "bundle": str(options["bundle"]), "model": manifest.model_hash}
         self._report = report
         self.state, self.name, self.reason = "loading", "", ""
-        self.batch: list[Frame] = []
+        self.batch: list[Frame] = []  # under way
+        self.orphans: list[Frame] = []  # of engines that failed, for the pipeline to take back
         self.failures = self.restarts = self.batches = 0
         self.busy_s = self.cpu_s = self.mean_s = 0.0
         self.unusable_at_start = ""
@@ -58,8 +59,8 @@ class Inference:
     def idle(self) -> bool:
         return self.state == "ready" and not self.batch
 
-    def submit(self, frames: Sequence[Frame], min_score: float | None, now: float) -> bool:
-        """Send a batch; False if the engine just failed (the frames are in `batch` nevertheless, for `read`)."""
+    def submit(self, frames: Sequence[Frame], min_score: float | None, now: float) -> None:
+        """Send a batch. If the engine is just failing, the next `read` will notice."""
         assert self.channel is not None
         self.batch = list(frames)
         try:
@@ -74,9 +75,8 @@ class Inference:
             ]
             self.channel.send({"kind": "detect", "frames": places, "min_score": min_score})
         except Closed:
-            return False
+            log.debug("the engine is gone")
         self._deadline = now + self.settings.timeout_s
-        return True
 
     def forget(self, alive: set[int]) -> None:
         """Let the process unmap memories that no camera has any more."""
@@ -167,8 +167,9 @@ class Inference:
             self._fail("it ended while starting", now)
 
     def _fail(self, reason: str, now: float) -> None:
-        """The batch under way stays in `batch`, for the pipeline to take back."""
         self.close()
+        self.orphans += self.batch
+        self.batch = []
         self.failures += 1
         if self.failures >= self.settings.give_up_after:
             self._become("given_up", f"{reason}; {self.failures} failures in a row, no further attempt")

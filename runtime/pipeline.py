@@ -110,8 +110,10 @@ class Pipeline:
             self._fatal = None
             for camera in self.cameras:
                 camera.stop()
-            for frame in self._end_batch():
-                self.camera(frame.camera).drop(frame, "end")
+            for frame in self.inference.batch + self.inference.orphans:
+                owner = self._owner(frame)
+                if owner is not None:
+                    owner.drop(frame, "end")
             self.inference.close()
 
     # --- one turn of the loop -------------------------------------------------------------------------------------
@@ -171,17 +173,17 @@ class Pipeline:
 
     def _recover_batch(self) -> None:
         """Frames of an engine that died: lossless ones are tried again, the others are history."""
-        if self.inference.channel is None and self.inference.batch:
-            for frame in reversed(self._end_batch()):
-                camera = self.camera(frame.camera)
-                if camera.settings.lossless and self.inference.state != "given_up":
-                    camera.pending.appendleft(frame)
-                else:
-                    camera.drop(frame, "engine")
+        frames, self.inference.orphans = self.inference.orphans, []
+        for frame in reversed(frames):
+            camera = self._owner(frame)
+            if camera is not None and camera.settings.lossless and self.inference.state != "given_up":
+                camera.pending.appendleft(frame)
+            elif camera is not None:
+                camera.drop(frame, "engine")
 
-    def _end_batch(self) -> list[Frame]:
-        frames, self.inference.batch = self.inference.batch, []
-        return [frame for frame in frames if any(c.name == frame.camera for c in self.cameras)]
+    def _owner(self, frame: Frame) -> Camera | None:
+        """None if the camera was removed by a reload while its frame was under analysis."""
+        return next((c for c in self.cameras if c.name == frame.camera), None)
 
     def _second(self, now: float) -> None:
         self._next_second = now + 1.0
@@ -190,14 +192,14 @@ class Pipeline:
         self.announcer.forget_before(now - 600)
         self.inference.forget({n for camera in self.cameras for n in camera.memories})
         self.cpu_s = time.thread_time()
-        for job in self.every_second:
+        for job in list(self.every_second):
             job(now)
 
     # --- one analysed frame ---------------------------------------------------------------------------------------
 
     def _follow(self, frame: Frame, detections: Detections) -> None:
-        camera = next((c for c in self.cameras if c.name == frame.camera), None)
-        if camera is None:  # removed by a reload while its frame was under analysis
+        camera = self._owner(frame)
+        if camera is None:
             return
         camera.counters.analysed += 1
         options = self.settings.tracking

@@ -17,10 +17,19 @@ log = logging.getLogger("personsearch.reload")
 Stamp = tuple[int, int, int] | None
 
 
-def check_cameras(settings: StreamSettings) -> None:
-    """Raises ConfigError if a secret that a URL names is missing."""
+def check_cameras(settings: StreamSettings, path: str | Path) -> None:
+    """Raises ConfigError with the line of the file if a secret that a URL names is missing."""
     for camera in settings.cameras:
-        with_secrets(camera.url, camera.name)
+        try:
+            with_secrets(camera.url, camera.name)
+        except ConfigError as error:
+            raise ConfigError(f"{path}:{_line_of(path, camera.url)}: {error}") from None
+
+
+def _line_of(path: str | Path, text: str) -> int:
+    """The first line of the file that holds the text, or 1."""
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((number for number, line in enumerate(lines, start=1) if text in line), 1)
 
 
 class Reloader:
@@ -80,8 +89,11 @@ class Reloader:
         old = self.pipeline.settings
         for key in StreamSettings.model_fields:
             if key not in RELOADABLE and getattr(settings, key) != getattr(old, key):
-                raise ConfigError(f"{self.cams}: '{key}' cannot be changed while running; restart the stream for that")
-        check_cameras(settings)
+                raise ConfigError(
+                    f"{self.cams}:{_line_of(self.cams, f'{key}:')}: '{key}' cannot be changed while running; "
+                    "restart the stream for that"
+                )
+        check_cameras(settings, self.cams)
         path = self._gallery or settings.gallery
         if not path:
             raise ConfigError(f"{self.cams}: 'gallery' is missing")

@@ -45,7 +45,7 @@ def _main() -> int:
 
     settings = load_settings(arguments.cams, StreamSettings)
     set_up_logs(settings.operations.log)
-    check_cameras(settings)
+    check_cameras(settings, arguments.cams)
     gallery_path = arguments.gallery or settings.gallery
     if not gallery_path:
         raise UserError("no gallery: give --gallery FILE or `gallery:` in the file; runtime/enroll.py makes one")
