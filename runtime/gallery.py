@@ -93,12 +93,15 @@ def load_gallery(path: str | Path, model_hash: str, dimensions: int) -> Gallery:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise GalleryError(f"{path}: larger than {MAX_BYTES} bytes; this is no gallery")
+        with zipfile.ZipFile(path) as archive:  # it may claim to be larger inside than outside
+            if sum(part.file_size for part in archive.infolist()) > MAX_BYTES:
+                raise GalleryError(f"{path}: unpacks to more than {MAX_BYTES} bytes; this is no gallery")
         with np.load(path, allow_pickle=False) as content:
             kind, owner = str(content["format"]), str(content["model_hash"])
             names, embeddings = [str(n) for n in content["names"]], content["embeddings"]
     except FileNotFoundError:
         raise GalleryError(f"{path}: no such gallery; enrol somebody first with runtime/enroll.py") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, MemoryError, RuntimeError) as error:
         raise GalleryError(
             f"{path}: not a readable gallery ({type(error).__name__}); restore a copy or enrol anew"
         ) from None

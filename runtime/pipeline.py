@@ -69,7 +69,7 @@ class Pipeline:
             self._add(camera)
         self.age = Durations()  # from the capture of a frame to the start of its inference
         self.latency = Durations()  # from the capture of a frame until its events were handed to the publisher
-        self.recent: deque[float] = deque(maxlen=100_000)  # the latest of these latencies
+        self.recent: deque[float] = deque(maxlen=20_000)  # the latest of these latencies
         self.started = self.ticked = 0.0
         self.cpu_s = 0.0  # of this loop
         self.every_second: list[Callable[[float], None]] = []

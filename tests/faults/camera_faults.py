@@ -48,7 +48,8 @@ def never_answers(long: bool) -> Outcome:
     delay, change = when - server.accepted[0], abs(during / before - 1)
     return Outcome(
         "a socket that accepts and never answers, beside a file at 25 fps",
-        f"camera.offline ({event['cause']}) after {delay:.2f} s; the other camera's rate changed by {100 * change:.2f} %",
+        f"camera.offline ({event['cause']}) after {delay:.2f} s; the other camera's rate changed by "
+        f"{100 * change:.2f} %",
         delay < 3 and change < 0.02 and event["cause"] == "timeout",
         {"offline_s": round(delay, 3), "rate_alone": round(before, 2), "rate_beside": round(during, 2)},
     )
@@ -77,7 +78,8 @@ def stalls(long: bool) -> Outcome:
     delay, change = when - stopped, abs(during / before - 1)
     return Outcome(
         "a GStreamer RTSP server halted with SIGSTOP, beside a file at 25 fps",
-        f"camera.offline ({event['cause']}) after {delay:.2f} s, online {back - resumed:.1f} s after the server went on; "
+        f"camera.offline ({event['cause']}) after {delay:.2f} s, online {back - resumed:.1f} s after the "
+        f"server went on; "
         f"the other camera's rate changed by {100 * change:.2f} %",
         delay < 3 and change < 0.02 and event["cause"] == "stall",
         {"offline_s": round(delay, 3), "back_s": round(back - resumed, 2), "change": round(change, 4)},

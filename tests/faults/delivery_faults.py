@@ -104,7 +104,8 @@ def frozen_subscriber(long: bool) -> Outcome:
     missing = count - len(set(result["numbers"]))
     return Outcome(
         f"SIGSTOP for {freeze:.0f} s at {rate:.0f} events/s, {count} events",
-        f"{missing} lost, {result['replayed']} replayed, {result['duplicates']} duplicates dropped; publisher unaffected "
+        f"{missing} lost, {result['replayed']} replayed, {result['duplicates']} duplicates dropped; publisher "
+        f"unaffected "
         f"(longest hand-over {1000 * slowest:.1f} ms)",
         missing == 0 and len(result["numbers"]) == count and seconds < count / rate * 1.2 + 0.5,
         {"lost": missing, "replayed": result["replayed"], "gaps": result["gaps"], "publish_s": seconds},
@@ -173,7 +174,8 @@ def publisher_restarts(long: bool) -> Outcome:
         holes += len(of_round) != (of_round[-1] + 1 if of_round else 0)
     return Outcome(
         f"kill -9 {rounds} times at {rate:.0f} events/s, same journal",
-        f"{missing} of {len(kept)} events lost, {len(numbers) - len(set(numbers))} twice; numbers go on without a hole: "
+        f"{missing} of {len(kept)} events lost, {len(numbers) - len(set(numbers))} twice; numbers go on "
+        f"without a hole: "
         f"{unbroken}; {status.boots} boots seen",
         missing == 0 and unbroken and holes == 0 and len(numbers) == len(set(numbers)) and status.boots == rounds + 1,
         {"events": len(kept), "lost": missing, "boots": status.boots, "replayed": status.replayed},
@@ -197,7 +199,9 @@ def unknown_subscriber(long: bool) -> Outcome:
         plain = context.socket(zmq.SUB)
         plain.subscribe(b"")
         plain.connect(publisher.endpoint)
-        friend = Client(publisher.endpoint, since="kept", key=keys / "friend.key_secret", server_key=keys / "server.key")
+        friend = Client(
+            publisher.endpoint, since="kept", key=keys / "friend.key_secret", server_key=keys / "server.key"
+        )
         other = Client(publisher.endpoint, since="kept", key=stranger, server_key=keys / "server.key")
         try:
             for number in range(20):
@@ -236,10 +240,16 @@ def fuzz_replay(seconds: float) -> tuple[int, int, bool]:
     for number in range(50):
         publisher.publish(events.camera_state("door", "online", "", str(number), time.time()))
     seeds = [
-        b'{"request": "snapshot"}', b'{"request": "range", "first": 1, "last": 10, "topics": ["camera."]}', b"[]",
-        b'{"request": "range", "first": -1, "last": 1e99}', b"[" * 50_000, b'{"request": ["range"]}', b"",
-        b'{"request": "range", "first": 1, "last": 2, "topics": [1]}', b'{"request": "range", "first": true, "last": 2}',
-    ]  # fmt: skip
+        b'{"request": "snapshot"}',
+        b'{"request": "range", "first": 1, "last": 10, "topics": ["camera."]}',
+        b"[]",
+        b'{"request": "range", "first": -1, "last": 1e99}',
+        b"[" * 50_000,
+        b'{"request": ["range"]}',
+        b"",
+        b'{"request": "range", "first": 1, "last": 2, "topics": [1]}',
+        b'{"request": "range", "first": true, "last": 2}',
+    ]
     context = zmq.Context()
     sent = answered = 0
     end = time.monotonic() + seconds
@@ -265,5 +275,3 @@ def fuzz_replay(seconds: float) -> tuple[int, int, bool]:
     context.destroy(linger=0)
     publisher.close()
     return sent, answered, alive
-
-

@@ -27,7 +27,10 @@ from personsearch.runtime.settings import StreamSettings, default_bundle
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-RTSP_PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
+RTSP_PACKAGES = (
+    "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good "
+    "gstreamer1.0-plugins-ugly"
+)
 
 
 class Unavailable(Exception):

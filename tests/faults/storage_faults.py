@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -151,7 +152,8 @@ def disk_full(long: bool) -> Outcome:
     return Outcome(
         "a 4 MB tmpfs with journal, gallery and recording, filled to the last byte",
         f"{live} of 3000 events came live, matching went on, recording paused, enrolment refused "
-        f"('{refused.rpartition('(')[2][:23]}...'); {recovery:.1f} s after room was made the journal held {kept} of 3000",
+        f"('{refused.rpartition('(')[2][:23]}...'); {recovery:.1f} s after room was made the journal held "
+        f"{kept} of 3000",
         live == 3000 and kept == 3000 and bool(failing) and "cannot be written" in refused and people == ["Ada"],
         {"live": live, "kept_after": kept, "recovery_s": round(recovery, 2)},
     )
@@ -163,13 +165,22 @@ def disk_free(path: Path) -> float:
 
 
 BAD_FILES = {
-    "unknown key": ("cameras:\n  - {name: a, url: URL, end: loop}\n  - name: b\n    url: URL\n    colour: red\n", [":5:", "colour"]),
-    "wrong type": ("cameras:\n  - {name: a, url: URL, end: loop}\nmatch:\n  threshold: high\n", [":4:", "match.threshold"]),
+    "unknown key": (
+        "cameras:\n  - {name: a, url: URL, end: loop}\n  - name: b\n    url: URL\n    colour: red\n",
+        [":5:", "colour"],
+    ),
+    "wrong type": (
+        "cameras:\n  - {name: a, url: URL, end: loop}\nmatch:\n  threshold: high\n",
+        [":4:", "match.threshold"],
+    ),
     "no YAML": ("cameras: [\n", ["not valid YAML"]),
     "two of one name": ("cameras:\n  - {name: a, url: URL}\n  - {name: a, url: URL}\n", ["'a' stands twice"]),
-    "missing secret": ("cameras:\n  - {name: b, url: 'rtsp://${env:NO_SUCH_SECRET}@127.0.0.1/x'}\n", [":2:", "NO_SUCH_SECRET"]),
+    "missing secret": (
+        "cameras:\n  - {name: b, url: 'rtsp://${env:NO_SUCH_SECRET}@127.0.0.1/x'}\n",
+        [":2:", "NO_SUCH_SECRET"],
+    ),
     "needs a restart": ("cameras:\n  - {name: a, url: URL, end: loop}\nthreads: 3\n", [":3:", "'threads'", "restart"]),
-}  # fmt: skip
+}
 
 
 def bad_reload(long: bool) -> Outcome:
@@ -265,15 +276,16 @@ def clock_steps(long: bool) -> Outcome:
             log.close()
     walls = [from_iso(e["frame"]["time"]) for e in events]
     monotonic = [e["frame"]["monotonic"] for e in events]
-    steps = [round(b - a) for a, b in zip(walls, walls[1:], strict=False) if abs(b - a) > 1000]
-    forward = all(b >= a for a, b in zip(monotonic, monotonic[1:], strict=False))
-    longest = max(b - a for a, b in zip(monotonic, monotonic[1:], strict=False))
+    steps = [round(b - a) for a, b in itertools.pairwise(walls) if abs(b - a) > 1000]
+    forward = all(b >= a for a, b in itertools.pairwise(monotonic))
+    longest = max(b - a for a, b in itertools.pairwise(monotonic))
     ages = [from_iso(e["time"]) - w for e, w in zip(events, walls, strict=True)]
     calm = [age for age in ages if abs(age) < 1000]  # an event may straddle a step
     total = next(float(s.split()[-1]) for s in metrics.splitlines() if s.startswith("personsearch_latency_seconds_sum"))
     return Outcome(
         "a preloaded clock: +1 h, -2 h, +1 h while the stream runs",
-        f"wall stamps follow ({', '.join(f'{s:+d} s' for s in steps)}), monotonic stamps only grow: {forward}, largest step "
+        f"wall stamps follow ({', '.join(f'{s:+d} s' for s in steps)}), monotonic stamps only grow: "
+        f"{forward}, largest step "
         f"{longest:.2f} s; {len(events)} events, {lost} lost; no negative duration",
         len(steps) == 3 and forward and longest < 3 and lost == 0 and total > 0 and min(calm) > -0.05
         and "Traceback" not in text,
@@ -334,10 +346,7 @@ def password_in_url(long: bool) -> Outcome:
                     if event["type"] == "settings":
                         break
             metrics = urllib.request.urlopen(f"http://127.0.0.1:{port + 2}/metrics", timeout=5).read().decode()
-            arguments = "".join(
-                Path(f"/proc/{pid}/cmdline").read_text()
-                for pid in [stream.pid, *children(stream.pid)]
-            )
+            arguments = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in [stream.pid, *children(stream.pid)])
         finally:
             stream.terminate()
             stream.wait(20)
@@ -354,8 +363,16 @@ def password_in_url(long: bool) -> Outcome:
     for server in (dead, pictures, *servers):
         server.close()
     leaks = [name for name, text in places.items() if secret in text]
-    expected = {"refused": "refused", "dead": "timeout", "works": "online", "no_host": "not_found", "from_env": "refused"}
-    wrong = {k: seen.get(k) for k, v in {**expected, **({"wrong": "auth"} if servers else {})}.items() if seen.get(k) != v}
+    expected = {
+        "refused": "refused",
+        "dead": "timeout",
+        "works": "online",
+        "no_host": "not_found",
+        "from_env": "refused",
+    }
+    wrong = {
+        k: seen.get(k) for k, v in {**expected, **({"wrong": "auth"} if servers else {})}.items() if seen.get(k) != v
+    }
     return Outcome(
         f"a password in {len(urls)} camera URLs that fail in different ways, and a bad reload",
         f"searched {', '.join(places)}: found in {', '.join(leaks) or 'none'}; "
