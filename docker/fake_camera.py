@@ -1,7 +1,7 @@
 """A network camera that shows the synthetic street (HTTP, motion JPEG), for trying things out.
 
-  docker/fake_camera.py serve --port 8080 --camera 1 [--host 0.0.0.0]
-  docker/fake_camera.py enrol GALLERY     enrol three people of this street, as they look from camera 0
+docker/fake_camera.py serve --port 8080 --camera 1 [--host 0.0.0.0]
+docker/fake_camera.py enrol GALLERY     enrol three people of this street, as they look from camera 0
 """
 
 from __future__ import annotations
