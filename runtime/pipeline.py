@@ -76,6 +76,7 @@ class Pipeline:
         self._busy_before = self._next_second = 0.0
         self._stop = threading.Event()
         self._fatal: CameraError | None = None
+        self._reloaded = False  # from then on nothing that a file says can end the stream
 
     @property
     def threshold(self) -> float:
@@ -237,6 +238,7 @@ class Pipeline:
         Gives the names of the cameras that were added, changed or removed.
         """
         wanted = {c.name: c for c in settings.cameras}
+        self._reloaded = True
         touched = []
         for camera in list(self.cameras):
             if wanted.get(camera.name) != camera.settings:
@@ -260,8 +262,8 @@ class Pipeline:
         self.publish(self.events.camera_state(camera.name, state, cause, reason, time.time()))
         level = logging.WARNING if state == "offline" else logging.INFO
         log.log(level, "camera %s: %s %s %s", camera.name, state, cause, reason, extra={"camera": camera.name})
-        starting = camera.counters.opened == 0 and camera.counters.failures > 0 and not self.keep_trying
-        if starting and time.monotonic() - self.started < 60:
+        never = camera.counters.opened == 0 and camera.counters.failures > 0
+        if never and not self.keep_trying and not self._reloaded:
             local = kind_of(camera.settings.url) != "network" and state == "ended" and cause != "end"
             nothing = all(c.counters.opened == 0 and c.counters.failures > 0 for c in self.cameras)
             if local or nothing:

@@ -319,3 +319,18 @@ def test_pictures_over_http_are_read(make) -> None:
     expected = Street(StreetSettings(seed=7, people=4, cameras=2, identities=8, width=320, height=192)).frame(0, 0)
     assert frames[0].image.shape == expected.image.shape
     server.close()
+
+
+def test_a_camera_is_opened_anew_after_damaged_frames_in_a_row(make, states) -> None:
+    server = PictureServer(fps=50, spoil=1)
+    server.spoil = 0
+    camera = make(url=server.url, bad_frames=8)
+    drive(camera, lambda: camera.state == "online")
+    opened = camera.counters.opened
+    server.spoil = 1  # from now on all of them
+    drive(camera, lambda: camera.state == "offline")
+    assert camera.cause == "codec"
+    server.spoil = 0
+    drive(camera, lambda: camera.state == "online")
+    assert camera.counters.opened > opened
+    server.close()

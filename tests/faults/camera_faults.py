@@ -30,20 +30,18 @@ def good(path) -> dict:
 
 def never_answers(long: bool) -> Outcome:
     """A camera that accepts TCP and is silent must be reported soon, and must not slow its neighbour."""
-    window = 15 if long else 6
+    window = 15 if long else 4
     server = DeadServer()
     with folder() as place:
         video = street_video(place / "v.avi")
-        with Running([good(video)]) as alone:
-            alone.ready()
-            wait_for(lambda: alone.pipeline.camera("good").counters.captured > 10, 20)
-            before = alone.rate("good", window)
-        with Running([good(video), {"name": "dead", "url": f"rtsp://127.0.0.1:{server.port}/x"}]) as running:
-            wait_for(lambda: server.accepted, 20)
-            when, event = running.wait_event(20, type="camera", camera="dead", state="offline")
+        with Running([good(video)]) as running:
             running.ready()
             wait_for(lambda: running.pipeline.camera("good").counters.captured > 10, 20)
+            before = running.rate("good", window)
+            running.add_camera({"name": "dead", "url": f"rtsp://127.0.0.1:{server.port}/x"})
+            wait_for(lambda: server.accepted, 20)
             during = running.rate("good", window)
+            when, event = running.wait_event(20, type="camera", camera="dead", state="offline")
     server.close()
     delay, change = when - server.accepted[0], abs(during / before - 1)
     return Outcome(
@@ -58,7 +56,7 @@ def never_answers(long: bool) -> Outcome:
 def stalls(long: bool) -> Outcome:
     """A real RTSP server that is stopped midway (SIGSTOP), then goes on."""
     server = RtspServer()
-    window = 15 if long else 5
+    window = 15 if long else 4
     try:
         with folder() as place:
             video = street_video(place / "v.avi")

@@ -52,7 +52,7 @@ class Producer:
 
 def slow_subscriber(long: bool) -> Outcome:
     """A caller that needs 5 ms for each event at 1000 events/s, with little room in memory."""
-    count, rate = (20_000, 1000.0) if long else (1500, 1000.0)
+    count, rate = (20_000, 1000.0) if long else (700, 1000.0)
     with folder() as place:
         port = free_port()
         producer = Producer(place, port, 0, count, rate)
@@ -84,7 +84,7 @@ def slow_subscriber(long: bool) -> Outcome:
 
 def frozen_subscriber(long: bool) -> Outcome:
     """A subscriber process halted with SIGSTOP while events go on."""
-    freeze, rate = (20.0, 1000.0) if long else (4.0, 10_000.0)
+    freeze, rate = (20.0, 1000.0) if long else (3.0, 10_000.0)
     count = round(rate * (freeze + 2))
     with folder() as place:
         port = free_port()
@@ -137,7 +137,7 @@ def late_joiner(long: bool) -> Outcome:
 
 def publisher_restarts(long: bool) -> Outcome:
     """kill -9 in the middle of publishing, start again with the same journal; the client stays."""
-    rounds, rate = (20, 200.0) if long else (3, 200.0)
+    rounds, rate = (20, 200.0) if long else (2, 200.0)
     rng = random.Random(1)
     with folder() as place:
         port = free_port()

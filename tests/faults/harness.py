@@ -147,6 +147,18 @@ class Running:
     def ready(self, timeout_s: float = 60) -> None:
         self.wait_event(timeout_s, type="engine", state="ready")
 
+    def add_camera(self, camera: dict[str, Any]) -> None:
+        """As a reload does it, in the pipeline's own thread."""
+        pipeline = self.pipeline
+        old = pipeline.settings.model_dump()
+        settings = StreamSettings.model_validate({**old, "cameras": [*old["cameras"], camera]})
+
+        def apply(_now: float) -> None:
+            pipeline.every_second.remove(apply)
+            pipeline.apply(settings, pipeline.gallery)
+
+        pipeline.every_second.append(apply)
+
     def rate(self, camera: str, seconds: float) -> float:
         """Captured frames a second, from the frames' own stamps."""
         counters = self.pipeline.camera(camera).counters

@@ -202,7 +202,8 @@ def bad_reload(long: bool) -> Outcome:
             wait_for(lambda: camera.state == "online", 20)
             process, settings = camera.process.pid, pipeline.settings
             named = 0
-            for text, words in BAD_FILES.values():
+            bad_files = list(BAD_FILES.values()) if long else list(BAD_FILES.values())[::2]
+            for text, words in bad_files:
                 began = time.monotonic()
                 cams.write_text(text.replace("URL", url) + f"gallery: {gallery}\nbox: fault\n")
                 reloader.ask()  # as SIGHUP does; the good file below is noticed without
@@ -216,10 +217,10 @@ def bad_reload(long: bool) -> Outcome:
             running.wait_event(10, began, type="camera", camera="b", state="online")
             kept = pipeline.camera("a").process.pid == process
     return Outcome(
-        f"{len(BAD_FILES)} bad files ({', '.join(BAD_FILES)}), then a good one",
+        f"{len(bad_files)} bad files of the kinds {', '.join(BAD_FILES)}; then a good one",
         f"all rejected whole: {untouched}; {named} errors name what is wrong; the good one applied after "
         f"{when - began:.1f} s, the unchanged camera kept its process: {kept}",
-        untouched and named == len(BAD_FILES) and kept,
+        untouched and named == len(bad_files) and kept,
         {"rejected": reloader.rejected, "named": named},
     )
 
