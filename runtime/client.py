@@ -14,7 +14,6 @@ restarted box, a broken network) is asked for again; what the box has kept no lo
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,10 +26,10 @@ import zmq
 
 from personsearch.core.errors import UserError
 from personsearch.runtime.events import HEARTBEAT, from_iso, topic_of
+from personsearch.runtime.inbox import ROOM, Inbox
 from personsearch.runtime.keys import load_key
 
 Event = dict[str, Any]
-INBOX = 20_000  # events kept here for a slow caller; more are dropped and replayed when it gets there
 ANSWER_S = 2.0  # a replay that is not answered in this time is asked for again later
 
 
@@ -62,7 +61,7 @@ class Client:
         replay: str = "",
         key: str | Path = "",
         server_key: str | Path = "",
-        inbox: int = INBOX,
+        inbox: int = ROOM,
     ) -> None:
         """topics      prefixes such as `match.` or `match.door`; none means all
         since       "now", "kept" (everything the box still has, first), or an earlier `position()`
@@ -72,43 +71,35 @@ class Client:
         Raises UserError for an endpoint that is none and for unusable keys.
         """
         self.topics = list(topics) or [""]
-        self._endpoint, self._replay_endpoint, self._room = endpoint, replay, inbox
+        self._endpoint, self._replay_endpoint = endpoint, replay
         self._keys = (*load_key(key, secret=True), load_key(server_key)[0]) if key else None
         self._context = zmq.Context()
-        self._subscriber = self._socket(zmq.SUB)
+        subscriber = self._socket(zmq.SUB)
         self._dealer: zmq.Socket | None = None
-        self._inbox: deque[tuple[str, Event]] = deque()
-        self._news = threading.Condition()
-        self._stop = threading.Event()
-        self._heard = 0.0
         self._counts = Status()
         self._ready: deque[Event] = deque()
         self._last: dict[str, tuple[int, int]] = {}  # topic -> (topic_sequence, sequence) of the latest delivered
         self._done: dict[str, tuple[int, int]] = {}  # the same for what the caller has received
         self._base = 0  # sequence number from which a topic that is new to us may have events
-        self._known: dict[str, int] = {}  # topic -> latest number heard of
         self._boot = ""
         self._since, self._joined = since, False
         self._fetch: _Fetch | None = None
         try:
-            for topic in [
-                *self.topics,
-                HEARTBEAT.decode(),
-            ]:  # the heartbeat last: when it comes, the others are in force
-                self._subscriber.setsockopt_string(zmq.SUBSCRIBE, topic)
-            self._subscriber.connect(endpoint)
+            # The heartbeat last: when the first one comes, the other subscriptions are in force.
+            for topic in [*self.topics, HEARTBEAT.decode()]:
+                subscriber.setsockopt_string(zmq.SUBSCRIBE, topic)
+            subscriber.connect(endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise UserError(
                 f"{endpoint}: not an endpoint to connect to ({error.strerror}); expected tcp://HOST:PORT"
             ) from None
-        self._thread = threading.Thread(target=self._listen, name="subscriber", daemon=True)
-        self._thread.start()
+        self._inbox = Inbox(subscriber, self.topics, inbox)
 
     def _socket(self, kind: int) -> zmq.Socket:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.RCVHWM, INBOX)
+        socket.setsockopt(zmq.RCVHWM, ROOM)
         socket.setsockopt(zmq.MAXMSGSIZE, 4 << 20)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
@@ -139,10 +130,7 @@ class Client:
                 if self._fetch is not None and not self._ready and end is not None and remaining <= 0:
                     return None
                 continue
-            with self._news:
-                if not self._inbox and remaining > 0:
-                    self._news.wait(remaining)
-                item = self._inbox.popleft() if self._inbox else None
+            item = self._inbox.take(remaining)
             if item is not None:
                 self._accept(*item)
             elif end is not None and time.monotonic() >= end:
@@ -153,17 +141,19 @@ class Client:
             yield event
 
     def status(self) -> Status:
-        known = sum(max(0, n - self._last.get(t, (n, 0))[0]) for t, n in self._known.items())
-        silent = time.monotonic() - self._heard if self._heard else float("inf")
-        return replace(self._counts, silent_s=silent, behind=known)
+        inbox = self._inbox
+        behind = sum(max(0, n - self._last.get(t, (n, 0))[0]) for t, n in list(inbox.known.items()))
+        return replace(
+            self._counts, malformed=inbox.malformed, gap_noticed=max(self._counts.gap_noticed, inbox.full),
+            silent_s=time.monotonic() - inbox.heard if inbox.heard else float("inf"), behind=behind + len(self._ready),
+        )  # fmt: skip
 
     def position(self) -> dict[str, list[int]]:
         """Where this client is, for a later `since`. Events that were not received yet are not in it."""
         return {topic: list(place) for topic, place in self._done.items()}
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join(2)
+        self._inbox.close()
         self._context.destroy(linger=0)
 
     def __enter__(self) -> Client:
@@ -171,39 +161,6 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # --- the listening thread: empties the socket, never waits for the caller ----------------------------------
-
-    def _listen(self) -> None:
-        while not self._stop.is_set():
-            if not self._subscriber.poll(100):
-                continue
-            batch: list[list[bytes]] = []
-            try:
-                while len(batch) < 1000:
-                    batch.append(self._subscriber.recv_multipart(zmq.NOBLOCK))
-            except zmq.Again:
-                pass
-            items = [item for parts in batch if (item := self._parse(parts))]
-            with self._news:
-                self._heard = time.monotonic()
-                room = self._room - len(self._inbox)
-                if room < len(items):
-                    self._counts.gap_noticed = self._heard
-                self._inbox.extend(items[:room])
-                self._news.notify()
-
-    def _parse(self, parts: list[bytes]) -> tuple[str, Event] | None:
-        try:
-            topic, event = parts[0].decode(), json.loads(parts[-1])
-            if topic == HEARTBEAT.decode():
-                self._known.update({t: n for t, n in event["topics"].items() if self._mine(t)})
-            else:
-                self._known[topic] = max(self._known.get(topic, 0), event["topic_sequence"])
-            return topic, event
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._counts.malformed += 1
-            return None
 
     def _mine(self, topic: str) -> bool:
         return topic.startswith(tuple(self.topics))
@@ -224,9 +181,7 @@ class Client:
                 self._join(event)
             return
         if beat:
-            late = [
-                t for t, n in event["topics"].items() if self._mine(t) and n > self._last.get(t, (0, 0))[0]
-            ]  # fmt: skip
+            late = [t for t, n in event["topics"].items() if self._mine(t) and n > self._last.get(t, (0, 0))[0]]
             if late:
                 self._gap(late, event["sequence"], None)
             return
@@ -303,7 +258,7 @@ class Client:
             self._deliver(*fetch.then)
 
     def _silent(self) -> bool:
-        return time.monotonic() - self._heard > 3
+        return time.monotonic() - self._inbox.heard > 3
 
     def _derive(self, beat: Event) -> str:
         if self._endpoint.startswith("ipc://"):

@@ -23,6 +23,7 @@ import camera_faults
 import delivery_faults
 import inference_faults
 import input_faults
+import settings_faults
 import soak
 import storage_faults
 from harness import REPOSITORY, Outcome, Unavailable
@@ -78,12 +79,12 @@ FAULTS = (
     Fault(
         "bad configuration on reload",
         "rejected whole, old one goes on, error names file, line and key",
-        storage_faults.bad_reload,
+        settings_faults.bad_reload,
     ),
     Fault(
-        "clock steps by an hour", "monotonic clock for durations; both stamps in the event", storage_faults.clock_steps
+        "clock steps by an hour", "monotonic clock for durations; both stamps in the event", settings_faults.clock_steps
     ),
-    Fault("password in a camera URL", "never in logs, events, metrics or errors", storage_faults.password_in_url),
+    Fault("password in a camera URL", "never in logs, events, metrics or errors", settings_faults.password_in_url),
     Fault("unknown subscriber, encryption on", "refused; counted", delivery_faults.unknown_subscriber),
     Fault("malformed input", "clear error, nothing lost, service goes on", input_faults.malformed_input),
     Fault("soak", "memory slope < 1 MB/h; p99 flat", soak.soak),
