@@ -75,6 +75,7 @@ def annotate(image: np.ndarray, tracks: list[Track], matches: list[Match]) -> np
         label = names.get(track.number, str(track.number))
         (w, h), _ = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
         top = max(h + 4, y1)
-        cv2.rectangle(image, (x1, top - h - 4), (x1 + w + 4, top), colour, -1)
-        cv2.putText(image, label, (x1 + 2, top - 3), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
+        left = max(0, min(x1, image.shape[1] - w - 4))  # a label at the right edge stays readable
+        cv2.rectangle(image, (left, top - h - 4), (left + w + 4, top), colour, -1)
+        cv2.putText(image, label, (left + 2, top - 3), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
     return image
