@@ -6,7 +6,7 @@ cameras   four files at 10 fps through capture, the shipped model, tracking, mat
 delivery  events/s through journal and socket to a subscriber, and the latency they add at 1000/s; inference and cameras
           are stubbed out here, and nowhere else
 
-Results go to docs/measurements/load-cameras.json and load-delivery.json.
+Results go to docs/measurements/load-cameras.json and load-delivery.json, and as tables into docs/load.md.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from personsearch.runtime.events import EventFactory
 from personsearch.runtime.gallery import Gallery
 from personsearch.runtime.publisher import Publisher
 from personsearch.runtime.settings import JournalSettings, PublishSettings, default_bundle
+
+MEASUREMENTS = REPOSITORY / "docs" / "measurements"
 
 LISTEN = """
 import sys, time, zmq
@@ -156,6 +158,40 @@ def delivery() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def write_tables() -> None:
+    """docs/load.md from the measurements that are there."""
+    lines = ["# Load", "", "Written by `tests/faults/load.py`; the raw figures are in `docs/measurements/`."]
+    path = MEASUREMENTS / "load-cameras.json"
+    if path.exists():
+        m = json.loads(path.read_text(encoding="utf-8"))
+        latency, cpu = m["latency_ms"], m["cpu_ms_per_frame"]
+        lines += [
+            "", "## Cameras", "",
+            f"`{m['command']}` on {m['machine']}: {m['cameras']} files at {m['fps']} fps, engine {m['engine']}.", "",
+            "| what | measured |", "|---|---|",
+            f"| frames captured, analysed | {m['captured_per_s']}/s, {m['analysed_per_s']}/s |",
+            f"| capture to event, p50 / p95 / p99 | {latency['p50']} / {latency['p95']} / {latency['p99']} ms |",
+            f"| processor time a frame: inference | {cpu['inference']} ms |",
+            f"| capture and decoding | {cpu['capture']} ms |",
+            f"| pipeline (scheduling, tracking, matching) | {cpu['pipeline']} ms |",
+            f"| journal and sockets | {cpu['publisher']} ms |",
+            f"| share outside inference (goal: under 15 %) | {100 * m['share_outside_inference']:.1f} % |",
+        ]  # fmt: skip
+    path = MEASUREMENTS / "load-delivery.json"
+    if path.exists():
+        m = json.loads(path.read_text(encoding="utf-8"))
+        slow = m["at_1000_per_s"]
+        lines += [
+            "", "## Delivery", "", f"`{m['command']}` on {m['machine']}. Stub: {m['stub']}.", "",
+            "| what | measured |", "|---|---|",
+            f"| through journal and socket (goal: 20,000/s) | {m['sustained']['events_per_s']:,} events/s, "
+            f"{m['sustained']['arrived']:,} of {m['sustained']['events']:,} arrived |",
+            f"| added latency at 1000/s, p50 / p95 / p99 (goal: p99 5 ms) | {slow['p50_ms']} / {slow['p95_ms']} / "
+            f"{slow['p99_ms']} ms |",
+        ]  # fmt: skip
+    (REPOSITORY / "docs" / "load.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("cameras", "delivery"))
@@ -166,9 +202,10 @@ def main() -> int:
     if arguments.what == "cameras":
         command += f" --seconds {arguments.seconds:g}"
     content = {"command": command, "machine": f"{os.cpu_count()} cores, no GPU", **figures}
-    path = REPOSITORY / "docs" / "measurements" / f"load-{arguments.what}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    MEASUREMENTS.mkdir(parents=True, exist_ok=True)
+    path = MEASUREMENTS / f"load-{arguments.what}.json"
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_tables()
     print(json.dumps(content, indent=1))
     return 0
 
