@@ -17,6 +17,7 @@ from personsearch.core.boxes import iou
 from personsearch.core.engines import BundleSearcher
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.street import Street, StreetSettings
+from personsearch.core.tracker import Track
 from personsearch.runtime.frames import Frame
 from personsearch.runtime.gallery import Gallery
 from personsearch.runtime.matching import Match
@@ -26,7 +27,6 @@ from personsearch.runtime.recorder import Recorder
 from personsearch.runtime.settings import CameraSettings, MatchSettings, PublishSettings, StreamSettings, default_bundle
 from personsearch.runtime.stream import print_summary
 from personsearch.runtime.subscribe import describe
-from personsearch.runtime.tracker import Track
 
 ENROLMENT_FRAMES, VIEWS, CLEAR = 600, 3, 0.95
 

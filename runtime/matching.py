@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from personsearch.core.tracker import Track
 from personsearch.runtime.gallery import Gallery
 from personsearch.runtime.settings import MatchSettings
-from personsearch.runtime.tracker import Track
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 from personsearch.core.bundle import Manifest
 from personsearch.core.errors import CameraError, EngineError
 from personsearch.core.records import Detections
+from personsearch.core.tracker import Track, Tracker
 from personsearch.runtime.camera import Camera
 from personsearch.runtime.counters import CameraStatistics, Durations
 from personsearch.runtime.events import EventFactory
@@ -30,7 +31,6 @@ from personsearch.runtime.matching import Announcer, Match, best_matches
 from personsearch.runtime.recorder import Recorder
 from personsearch.runtime.scheduler import Scheduler
 from personsearch.runtime.settings import CameraSettings, StreamSettings
-from personsearch.runtime.tracker import Track, Tracker
 from personsearch.runtime.urls import kind_of
 
 log = logging.getLogger("personsearch")

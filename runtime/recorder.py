@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from personsearch.core.errors import UserError
+from personsearch.core.tracker import Track
 from personsearch.runtime.frames import Frame
 from personsearch.runtime.matching import Match
-from personsearch.runtime.tracker import Track
 
 log = logging.getLogger("personsearch.recorder")
 GREY, GREEN = (160, 160, 160), (60, 200, 60)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from personsearch.core.config import Settings
+from personsearch.core.tracker import TrackingSettings
 from personsearch.runtime.urls import kind_of
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -62,13 +63,6 @@ class CameraSettings(Settings):
     def lossless(self) -> bool:
         """Files at `pace: fast`: every frame is analysed, as fast as possible."""
         return self.pace == "fast" and not self.live
-
-
-class TrackingSettings(Settings):
-    min_iou: float = Field(0.25, ge=0, le=1)
-    min_similarity: float = Field(0.5, ge=-1, le=1)
-    lost_after_s: float = Field(1.5, gt=0)
-    min_sightings: int = Field(3, ge=1)
 
 
 class MatchSettings(Settings):

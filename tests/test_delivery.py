@@ -16,6 +16,7 @@ import zmq
 from conftest import REPOSITORY, assert_user_error, run
 
 from personsearch.core.errors import UserError
+from personsearch.core.tracker import Track
 from personsearch.runtime.client import Client
 from personsearch.runtime.events import EventFactory, topic_of
 from personsearch.runtime.frames import Frame
@@ -23,7 +24,6 @@ from personsearch.runtime.journal import Journal, JournalReader
 from personsearch.runtime.matching import Match
 from personsearch.runtime.publisher import Publisher
 from personsearch.runtime.settings import JournalSettings, PublishSettings
-from personsearch.runtime.tracker import Track
 
 LOCAL = PublishSettings(endpoint="tcp://127.0.0.1:*")
 EVENTS = EventFactory("box", "0123456789abcdef")

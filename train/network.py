@@ -102,7 +102,8 @@ class PersonSearch(nn.Module):
         """images: uint8 (B, H, W, 3) BGR on the canvas."""
         if images.shape[1:] != (*self.canvas, 3):
             raise ValueError(f"images must be (B, {self.canvas[0]}, {self.canvas[1]}, 3), got {tuple(images.shape)}")
-        return self.stem(images.to(self.projection.weight.dtype).permute(0, 3, 1, 2))  # channels_last, which convolutions like best
+        # As they lie in memory, the frames are channels_last, which convolutions like best.
+        return self.stem(images.to(self.projection.weight.dtype).permute(0, 3, 1, 2))
 
     def crop(self, feature: Tensor, boxes: list[Tensor]) -> Tensor:
         """RoIAlign (not aligned, sampling ratio 2): boxes per image -> (N, C, h, w)."""
