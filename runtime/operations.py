@@ -107,6 +107,12 @@ class Operations:
         yield _gauge("personsearch_engine_ready", "1 while the engine works", engine.state == "ready")
         yield _counter("personsearch_engine_restarts", "Engines that were replaced", engine.restarts)
         yield _counter("personsearch_engine_busy_seconds", "Time spent in the engine", engine.busy_s)
+        spent = CounterMetricFamily("personsearch_cpu_seconds", "Processor time by stage", labels=["stage"])
+        for stage, seconds in (
+            ("pipeline", pipeline.cpu_s), ("inference", engine.cpu_s), ("publisher", publisher.cpu_s)
+        ):  # fmt: skip
+            spent.add_metric([stage], seconds)
+        yield spent
         yield _counter("personsearch_events_sent", "Events sent", publisher.sent)
         yield _gauge("personsearch_event_sequence", "Number of the latest event", publisher.journal.sequence)
         yield _gauge("personsearch_journal_failing", "1 while the disk refuses", bool(publisher.journal.failing))

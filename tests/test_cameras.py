@@ -9,18 +9,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "faults"))
 import itertools
 
 from harness import DeadServer, PictureServer, RtspServer, Running, Unavailable, free_port, street_video, wait_for
 
+from personsearch.core.bundle import read_manifest
 from personsearch.core.errors import ConfigError
 from personsearch.core.records import Detections
 from personsearch.core.street import Street, StreetSettings
 from personsearch.runtime.camera import Camera
 from personsearch.runtime.camera_process import prepare
 from personsearch.runtime.frames import Frame
+from personsearch.runtime.gallery import Gallery
 from personsearch.runtime.pipeline import outside_zones
 from personsearch.runtime.scheduler import Scheduler
 from personsearch.runtime.settings import CameraSettings, SchedulingSettings
@@ -334,3 +337,21 @@ def test_a_camera_is_opened_anew_after_damaged_frames_in_a_row(make, states) -> 
     drive(camera, lambda: camera.state == "online")
     assert camera.counters.opened > opened
     server.close()
+
+
+def test_frames_of_several_cameras_share_a_batch(tiny_checkpoint: Path, video: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    made = run(
+        "export/to_trt.py", tiny_checkpoint, "--out", bundle, "--engine", "no", "--weights", "fp32", "--batch", 4
+    )
+    assert made.returncode == 3, made.stderr
+    manifest = read_manifest(bundle)
+    assert manifest.batch == 4
+    cameras = [{"name": f"c{n}", "url": str(video), "pace": "fast"} for n in range(4)]
+    gallery = Gallery(manifest.model_hash, manifest.dimensions)
+    with Running(cameras, gallery=gallery, bundle=str(bundle)) as running:
+        running.thread.join(60)
+    assert running.error is None
+    analysed = [c.counters.analysed for c in running.pipeline.cameras]
+    assert analysed == [40] * 4
+    assert sum(analysed) / running.pipeline.inference.batches > 2

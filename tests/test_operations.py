@@ -78,7 +78,13 @@ def test_metrics_health_reload_and_notifications_of_a_running_stream(place: Path
         assert get(port + 2, "/secret")[0] == 404
         wait_for(lambda: 'personsearch_matches_total{camera="file"} ' in get(port + 2, "/metrics")[1], 20)
         metrics = get(port + 2, "/metrics")[1]
-        for name in ("frames_captured_total", "frames_analysed_total", "latency_seconds_bucket", "engine_ready 1.0"):
+        for name in (
+            "frames_captured_total",
+            "frames_analysed_total",
+            "latency_seconds_bucket",
+            "engine_ready 1.0",
+            "cpu_seconds_total",
+        ):
             assert f"personsearch_{name}" in metrics
         with Client(f"tcp://127.0.0.1:{port}", ["settings"], since="kept") as client:
             content = yaml.safe_load(cams.read_text())

@@ -2,8 +2,8 @@
 """Reproduce every fault that the runtime promises to survive: `python tests/faults/run.py [--short] [--only WORD]`.
 
 The long form (at most 30 minutes) writes docs/faults.md and docs/measurements/faults.json; with --only it renews
-those rows. The short form has the same faults with fewer repeats and writes nothing. Exit status 1 if a promise is
-broken. Everything listens on loopback only.
+those rows. The short form has the same faults with fewer repeats; it writes nothing unless told to (--write), and
+its rows are marked. Exit status 1 if a promise is broken. Everything listens on loopback only.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ def write(rows: list[dict[str, object]], command: str) -> None:
     ]  # fmt: skip
     for row in rows:
         cells = [str(row[key]).replace("|", "/") for key in ("fault", "injected", "promised", "measured")]
+        cells[1] += " (short form)" if row.get("form") == "short" else ""
         lines.append(f"| {' | '.join(cells)} | {'yes' if row['passed'] else '**no**'} |")
     DOCUMENT.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -129,6 +130,7 @@ def write(rows: list[dict[str, object]], command: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="fewer repeats; writes no file")
+    parser.add_argument("--write", action="store_true", help="write the rows of the short form as well")
     parser.add_argument("--only", default="", metavar="WORD", help="only the faults whose name holds this")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)  # the faults provoke errors by the dozen
@@ -137,7 +139,7 @@ def main() -> int:
         if arguments.only not in fault.name:
             continue
         try:
-            row = reproduce(fault, not arguments.short)
+            row = reproduce(fault, not arguments.short) | {"form": "short" if arguments.short else "long"}
         except Unavailable as reason:
             print(f"skipped  {fault.name}: {reason}", flush=True)
             continue
@@ -150,7 +152,7 @@ def main() -> int:
             f"{'kept' if row['passed'] else 'BROKEN':8s} {fault.name} ({row['seconds']} s): {row['measured']}",
             flush=True,
         )
-    if not arguments.short:
+    if not arguments.short or arguments.write:
         write(merged(rows), "python tests/faults/run.py")
         print(f"wrote {Path(DOCUMENT).relative_to(REPOSITORY)} and {Path(MEASUREMENTS).relative_to(REPOSITORY)}")
     return 1 if broken else 0
