@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from personsearch.core.errors import CheckpointError
+from personsearch.core.errors import CheckpointError, DataError
 from personsearch.core.evaluation import Report, run_model, score_run
 from personsearch.train import distributed
 from personsearch.train.alignment import align_projection
@@ -46,6 +46,12 @@ class Trainer:
         teacher = EmbeddingTeacher(settings.teacher.embedding) if settings.teacher.embedding else None
         canvas = (settings.model.height, settings.model.width)
         self.samples = Samples(settings.data, canvas, teacher, settings.teacher.boxes_per_image, settings.seed)
+        self.test = load_split(settings.data.test, "test")
+        if not self.test.images or not self.test.queries:
+            raise DataError(
+                f"{settings.data.test.root or settings.data.test.format}: the test split has {len(self.test.images)} "
+                f"images and {len(self.test.queries)} queries; validation needs both"
+            )
         self.network = PersonSearch(settings.model)
         self._initialise()
         identity = settings.model.identity
@@ -255,9 +261,9 @@ class Trainer:
 
     def evaluate(self) -> Report:
         """Scores on the test split of the configuration."""
-        data = load_split(self.settings.data.test, "test")
+        data, min_score = self.test, self.settings.model.roi.min_score
         run = run_model(TorchSearcher(self.network, self.device), data.images, data.queries, read_image, min_score=0.01)
-        return score_run(run, data.images, data.queries, min_score=self.settings.model.roi.min_score)
+        return score_run(run, data.images, data.queries, min_score=min_score, galleries=data.galleries)
 
     # --- state ------------------------------------------------------------------------------------------------
 
