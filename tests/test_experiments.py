@@ -42,7 +42,18 @@ def test_ablation_writes_table_plots_and_keeps_finished_runs(tmp_path: Path) -> 
     config["optimiser"] |= {"epochs": 2, "steps_per_epoch": 1}
     config["data"]["train"] = [{"format": "street", "frames": 8, "identities": 12, "cameras": 2, "people": 3}]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
-    command = ("train/experiments.py", "ablation", "--config", tmp_path / "tiny.yaml", "--out", tmp_path, "--seeds", 1, "--threads", 1)
+    command = (
+        "train/experiments.py",
+        "ablation",
+        "--config",
+        tmp_path / "tiny.yaml",
+        "--out",
+        tmp_path,
+        "--seeds",
+        1,
+        "--threads",
+        1,
+    )
     first = run(*command)
     assert first.returncode == 0, first.stderr
     table = (tmp_path / "table2.md").read_text()
