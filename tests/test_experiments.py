@@ -5,9 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import run, tiny_config
+from conftest import REPOSITORY, run, tiny_config
 
+from personsearch.core.config import load_settings
+from personsearch.core.errors import CheckpointError
 from personsearch.train.ablation import ROWS, separability
+from personsearch.train.checkpoint import fill_detector, load_checkpoint
+from personsearch.train.network import PersonSearch
+from personsearch.train.settings import ModelSettings, RpnSettings, TrainSettings
 from personsearch.train.toy import METHODS, score
 
 
@@ -35,6 +40,21 @@ def test_separability_by_hand() -> None:
 def test_table_2_has_the_papers_five_rows_and_two_more() -> None:
     assert len({row.key for row in ROWS}) == 7
     assert [row.identity.get("loss") for row in ROWS[:5]] == ["oim", "oim", "oim", "loim", "loim"]
+
+
+def test_the_ablations_network_finds_people_and_recognises_nobody_yet() -> None:
+    """Its detector is the shipped one; everything that recognises starts from random weights."""
+    settings = load_settings(REPOSITORY / "configs" / "ablation.yaml", TrainSettings)
+    network = PersonSearch(settings.model)
+    before = network.projection.weight.clone()
+    shipped = load_checkpoint(REPOSITORY / settings.init)["model"]
+    fill_detector(network, shipped, settings.init)
+    assert torch.equal(network.rpn.person[0].weight, shipped["rpn.person.0.weight"].float())
+    assert torch.equal(network.stem.stem[0].weight, shipped["stem.stem.0.weight"].float())
+    assert torch.equal(network.projection.weight, before)
+    resnet = PersonSearch(ModelSettings(backbone="resnet50", rpn=RpnSettings(kind="anchors")))
+    with pytest.raises(CheckpointError, match="csp_nano"):
+        fill_detector(resnet, shipped, settings.init)
 
 
 def test_ablation_writes_table_plots_and_keeps_finished_runs(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def _main() -> int:
             )
         return 130
     if not leader:
+        distributed.stop()
         return 0
     report = trainer.evaluate()
     path = write_summary(trainer, report)
