@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -18,12 +20,18 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MODEL, EMBED = "model.onnx", "embed.onnx"
 OUTPUTS = ("boxes", "scores", "embeddings", "count")
+PRECISIONS = ("fp32", "fp16", "int8")  # graphs that a bundle can hold
 # Names of inner tensors of the model graph, in the order of the data's way. An engine may cut the graph there.
 CUT_FEATURE = "roi_feature"  # what RoIAlign pools; absent where it pools the image itself
 CUT_PROPOSALS = ("proposals", "proposal_logits")
 CUT_POOLING = ("roi_columns", "roi_rows")
 CUT_VECTORS = "roi_vectors"
 CUT_REFINED = "refined_vectors"  # only where the final boxes are pooled once more
+
+
+def graph_file(precision: str) -> str:
+    """File of the model's graph: bf16 is a way to run the float32 graph, the others are graphs of their own."""
+    return MODEL if precision in ("fp32", "bf16") else f"model.{precision}.onnx"
 
 
 class FileEntry(Settings):
@@ -53,7 +61,9 @@ class Manifest(Settings):
     checkpoint_sha256: str
     files: dict[str, FileEntry]
     thresholds: tuple[Threshold, ...] = ()
+    engine_thresholds: dict[str, tuple[Threshold, ...]] = Field(default={})  # by engine name
     calibration: str = ""  # where the thresholds come from
+    avoid: tuple[str, ...] = ()  # engines that lost too much accuracy: `auto` does not choose them
     training_data: tuple[str, ...] = ()  # sources with their licences
     licence: str = ""
 
@@ -66,9 +76,13 @@ class Manifest(Settings):
         """The RPN score below which a proposal cannot end with `min_score`: its embedding need not be computed."""
         return {"head": 0.0, "fused": min_score**2, "rpn": min_score}[self.score]
 
-    def threshold(self, false_alarm_rate: float = 0.01) -> float:
-        """The calibrated similarity whose rate is nearest below, or 0.5 for a bundle without calibration."""
-        fitting = [t for t in self.thresholds if t.false_alarm_rate <= false_alarm_rate + 1e-12]
+    def threshold(self, false_alarm_rate: float = 0.01, engine: str = "") -> float:
+        """The calibrated similarity whose rate is nearest below, or 0.5 for a bundle without calibration.
+
+        engine  `Engine.name`; an engine without thresholds of its own gets those of the float32 model
+        """
+        thresholds = self.engine_thresholds.get(engine) or self.thresholds
+        fitting = [t for t in thresholds if t.false_alarm_rate <= false_alarm_rate + 1e-12]
         return max(fitting, key=lambda t: t.false_alarm_rate).similarity if fitting else 0.5
 
 
@@ -120,25 +134,57 @@ def check_file(folder: Path, name: str, entry: FileEntry) -> None:
 def write_bundle(folder: str | Path, staging: str | Path, manifest: dict) -> Manifest:
     """Hash the files in `staging`, write the manifest beside them, and put the folder in place in one step.
 
-    An existing bundle at `folder` is replaced only after the new one is complete.
+    A reader sees the existing bundle or the new one, also after a crash or on a full disk: `staging` must lie on the
+    same file system. Raises BundleError, and leaves the existing bundle alone, where that fails.
     """
     folder, staging = Path(folder), Path(staging)
-    files = {
-        p.name: {"sha256": sha256_of(p), "bytes": p.stat().st_size}
-        for p in sorted(staging.iterdir())
-        if p.name != MANIFEST
-    }
-    checked = Manifest.model_validate({**manifest, "schema_version": SCHEMA, "files": files})
-    (staging / MANIFEST).write_text(json.dumps(checked.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        os.replace(folder, old)
     try:
-        os.replace(staging, folder)
+        files = {
+            p.name: {"sha256": sha256_of(p), "bytes": p.stat().st_size}
+            for p in sorted(staging.iterdir())
+            if p.name != MANIFEST
+        }
+        checked = Manifest.model_validate({**manifest, "schema_version": SCHEMA, "files": files})
+        (staging / MANIFEST).write_text(json.dumps(checked.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+        for path in (*staging.iterdir(), staging):
+            _flush(path)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            _exchange(staging, folder)
+        else:
+            os.replace(staging, folder)
+        _flush(folder.parent)
     except OSError as error:
-        if old.exists():
-            os.replace(old, folder)
-        raise BundleError(f"{folder}: cannot be written ({error.strerror}); the previous bundle is untouched") from None
-    shutil.rmtree(old, ignore_errors=True)
+        raise BundleError(
+            f"{folder}: cannot be written ({error.strerror}); nothing was changed, free the space or choose another "
+            "folder"
+        ) from None
+    shutil.rmtree(staging, ignore_errors=True)  # the previous bundle after an exchange
     return checked
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(new: Path, current: Path) -> None:
+    """Swap two folders atomically with Linux's renameat2; elsewhere in two steps."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is not None:
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        if rename(here, os.fsencode(new), here, os.fsencode(current), exchange) == 0:
+            return
+        if ctypes.get_errno() not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    aside = current.with_name(f".{current.name}.old-{os.getpid()}")
+    os.replace(current, aside)
+    try:
+        os.replace(new, current)
+    except OSError:
+        os.replace(aside, current)
+        raise
+    os.replace(aside, new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ class Settings(BaseModel):
 
 
 T = TypeVar("T", bound=Settings)
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s'\"]*@")  # user and password of a URL never go into a message
 
 
 def load_settings(path: str | Path, model: type[T], overrides: Sequence[str] = ()) -> T:
@@ -84,7 +86,7 @@ def _explain(
             text = f"'{key}' is required but missing"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            text = f"'{key}': {message}, got {str(problem['input'])[:60]!r}"
+            text = f"'{key}': {message}, got {_CREDENTIALS.sub('***@', str(problem['input']))[:60]!r}"
         lines.append(f"{where}: {text}")
     return "\n       ".join(lines)
 

@@ -15,12 +15,14 @@ from personsearch.core.bundle import (
     CUT_REFINED,
     CUT_VECTORS,
     EMBED,
-    MODEL,
     OUTPUTS,
+    graph_file,
 )
+from personsearch.core.engines import Outputs
 from personsearch.core.errors import BundleError, EngineError
+from personsearch.core.onnx_opset import load_problem
 
-BUCKETS = (2, 4, 8, 12, 16, 24)  # numbers of people that the describing part is compiled for, besides K
+BUCKETS = (4, 8, 12, 16)  # numbers of people that the describing part is compiled for, besides K
 ABSENT = -1e4  # logit of a padded proposal
 
 
@@ -44,17 +46,18 @@ class OpenVINOEngine:
         capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "auto":
             precision = "bf16" if "BF16" in capabilities else "fp32"
-        if precision not in ("fp32", "bf16"):
-            raise EngineError(f"openvino: precision must be auto, fp32 or bf16, got {precision}")
+        if precision not in ("fp32", "bf16", "int8"):
+            raise EngineError(f"openvino: precision must be auto, fp32, bf16 or int8, got {precision}")
         self.name = f"openvino-cpu-{precision}"
-        self._fast = "f32" if precision == "fp32" else "bf16"
+        self._fast = "bf16" if precision != "fp32" and "BF16" in capabilities else "f32"
+        self._graph = graph_file(precision)
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
-        names = self._names(self._read(MODEL))
+        names = self._names(self._read(self._graph))
         missing = [n for n in (*CUT_PROPOSALS, *CUT_POOLING, CUT_VECTORS) if n not in names]
         if missing:
-            raise BundleError(f"{folder / MODEL}: has no inner tensor '{missing[0]}'; export the bundle again")
+            raise BundleError(f"{folder / self._graph}: has no inner tensor '{missing[0]}'; export the bundle again")
         self._refined = CUT_REFINED in names
         source = CUT_FEATURE if CUT_FEATURE in names else "images"
         found = [CUT_FEATURE] if source == CUT_FEATURE else []
@@ -76,7 +79,7 @@ class OpenVINOEngine:
         try:
             return self._core.read_model(str(self._folder / name))
         except RuntimeError as error:
-            raise EngineError(f"openvino cannot load {self._folder / name}: {str(error).splitlines()[0]}") from None
+            raise EngineError(f"openvino cannot load {load_problem(self._folder / name, error)}") from None
 
     @staticmethod
     def _names(model: Any) -> dict[str, Any]:
@@ -86,7 +89,7 @@ class OpenVINOEngine:
         self, inputs: Sequence[str], outputs: Sequence[str], precision: str, shapes: dict[str, list[int]] | None = None
     ) -> Any:
         """The part of the model graph between the named tensors, as an inference request."""
-        model = self._read(MODEL)
+        model = self._read(self._graph)
         names = self._names(model)
         results = [self._ov.opset13.result(names[name]) for name in outputs]
         parameters = []
@@ -111,16 +114,15 @@ class OpenVINOEngine:
         batch = self._batch
         self._pool[size] = self._compile(CUT_PROPOSALS[:1], CUT_POOLING, "f32", {CUT_PROPOSALS[0]: [batch, size, 4]})
         columns, rows = (list(self._pool[size].get_output_tensor(i).shape) for i in range(2))
-        describe = self._compile(
-            [self._source, *CUT_POOLING], [CUT_VECTORS], self._fast, dict(zip(CUT_POOLING, (columns, rows), strict=True))
-        )
+        shapes = dict(zip(CUT_POOLING, (columns, rows), strict=True))
+        describe = self._compile([self._source, *CUT_POOLING], [CUT_VECTORS], self._fast, shapes)
         for i in range(2):  # describing reads where pooling writes: no copies
             describe.set_input_tensor(1 + i, self._pool[size].get_output_tensor(i))
         if self._source == CUT_FEATURE:
             describe.set_input_tensor(0, self._propose.get_output_tensor(0))
         self._describe[size] = describe
 
-    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> tuple[np.ndarray, ...]:
+    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> Outputs:
         """uint8 (B, H, W, 3) -> boxes, scores, embeddings, count. Proposals below `min_proposal_score` are left out."""
         self._propose.infer([images])
         first = 1 if self._source == CUT_FEATURE else 0
@@ -132,12 +134,15 @@ class OpenVINOEngine:
         wanted = int((logits > ABSENT / 2).sum(1).max())  # logits fall, so these come first
         vectors = self._vectors(images, proposals, wanted)
         if not self._refined:
-            self._conclude.infer([vectors, proposals, logits])
-            return tuple(self._conclude.get_output_tensor(i).data.copy() for i in range(len(OUTPUTS)))
-        self._conclude.infer([vectors, proposals, logits])
-        boxes, scores, count = (self._conclude.get_output_tensor(i).data.copy() for i in range(3))
-        self._project.infer([self._vectors(images, boxes, int(count.max()))])
-        return boxes, scores, self._project.get_output_tensor(0).data.copy(), count
+            boxes, scores, embeddings, count = self._run(self._conclude, vectors, proposals, logits)
+            return boxes, scores, embeddings, count
+        boxes, scores, count = self._run(self._conclude, vectors, proposals, logits)
+        (embeddings,) = self._run(self._project, self._vectors(images, boxes, int(count.max())))
+        return boxes, scores, embeddings, count
+
+    @staticmethod
+    def _run(request: Any, *inputs: np.ndarray) -> list[np.ndarray]:
+        return [value.copy() for value in request.infer(list(inputs)).to_tuple()]
 
     def _vectors(self, images: np.ndarray, boxes: np.ndarray, wanted: int) -> np.ndarray:
         """Vectors (B * K, width) of the first `wanted` boxes of each image; the other rows are zero."""

@@ -87,8 +87,9 @@ class DeployGraph(_Graph):
         network, roi = self.network, self.network.settings.roi
         batch, count = logits.shape
         if roi.score == "rpn":
-            scores = torch.where(logits > ABSENT / 2, torch.sigmoid(logits), 0.0)
-            return proposals, scores, (logits > ABSENT / 2).to(torch.int32).sum(1).to(torch.int32), None
+            present = logits > ABSENT / 2
+            scores = torch.where(present, torch.sigmoid(logits), 0.0)
+            return proposals * present[..., None], scores, present.to(torch.int32).sum(1).to(torch.int32), None
         scores = network.person(vectors).softmax(1)[:, 1].reshape(batch, count)
         refined = decode(network.box(vectors).reshape(batch, count, 4), proposals, ROI_WEIGHTS)
         refined = clip_boxes(refined, *network.canvas)

@@ -12,7 +12,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-OPSET = 17
+from personsearch.core.onnx_opset import OPSET
+
 LARGE = 1024  # elements; smaller constants stay in float32
 
 
@@ -24,12 +25,10 @@ def write_onnx(
     input_names: Sequence[str],
     output_names: Sequence[str],
     inner_names: Sequence[str] = (),
-    half_weights: bool,
 ) -> None:
     """Trace `graph` with fixed shapes and write it.
 
-    inner_names   names of further results that stay inside the file as named tensors, not as outputs
-    half_weights  store large weights as float16 with a cast behind them: half the file, computed in float32
+    inner_names  names of further results that stay inside the file as named tensors, not as outputs
     """
     with warnings.catch_warnings(), torch.no_grad():
         # The tracer warns about Python integers from shapes; shapes are fixed here on purpose.
@@ -40,14 +39,14 @@ def write_onnx(
         )  # fmt: skip
     model = onnx.load(str(path))
     del model.graph.output[len(output_names) :]
-    if half_weights:
-        _halve_weights(model)
     model.doc_string = "personsearch deploy graph"
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
 
-def _halve_weights(model: onnx.ModelProto) -> None:
+def halve_weights(source: Path, target: Path) -> None:
+    """Store large weights as float16 with a cast behind them: half the file, still computed in float32."""
+    model = onnx.load(str(source))
     graph, casts = model.graph, []
     for tensor in graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LARGE:
@@ -61,9 +60,5 @@ def _halve_weights(model: onnx.ModelProto) -> None:
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-def count_normalisations(path: Path) -> int:
-    """Normalisation nodes in a graph; a folded one has none."""
-    kinds = {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"}
-    return sum(node.op_type in kinds for node in onnx.load(str(path)).graph.node)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(target))

@@ -44,7 +44,7 @@ def _weights(low: Tensor, high: Tensor, bins: int, length: int, samples: int) ->
     position = position.clamp(0.0, length - 1.0)
     cells = torch.arange(length, device=low.device, dtype=low.dtype)
     hat = (1.0 - (position[..., None] - cells).abs()).clamp(min=0.0) * inside[..., None]
-    return hat.reshape(*low.shape, bins, samples, length).mean(3)
+    return hat.reshape(low.shape[0], -1, bins, samples, length).mean(3)
 
 
 def pairwise_iou(boxes: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from personsearch.core.boxes import iou
 from personsearch.core.engines import BundleSearcher
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.street import Street, StreetSettings
-from personsearch.runtime.capture import Frame
+from personsearch.core.tracker import Track
+from personsearch.runtime.frames import Frame
 from personsearch.runtime.gallery import Gallery
 from personsearch.runtime.matching import Match
 from personsearch.runtime.pipeline import Pipeline
@@ -26,7 +27,6 @@ from personsearch.runtime.recorder import Recorder
 from personsearch.runtime.settings import CameraSettings, MatchSettings, PublishSettings, StreamSettings, default_bundle
 from personsearch.runtime.stream import print_summary
 from personsearch.runtime.subscribe import describe
-from personsearch.runtime.tracker import Track
 
 ENROLMENT_FRAMES, VIEWS, CLEAR = 600, 3, 0.95
 
@@ -101,7 +101,8 @@ def _main() -> int:
     cameras, people, fps = arguments.cameras + 1, 5, 10
     identities = cameras * people
     street = Street(StreetSettings(seed=arguments.seed, cameras=cameras, people=people, identities=identities, fps=fps))
-    searcher = BundleSearcher(arguments.bundle or default_bundle())
+    bundle = arguments.bundle or default_bundle()
+    searcher = BundleSearcher(bundle)
     gallery = Gallery(searcher.manifest.model_hash, searcher.dimensions)
     names = enrol_from_street(street, searcher, gallery, 2, arguments.seconds)
     print(f"enrolled {', '.join(names.values())} from camera 0; engine {searcher.engine.name}")
@@ -116,14 +117,14 @@ def _main() -> int:
     )
     score = Score(street, names, {f"street-{i}": i for i in range(1, cameras)})
     recorder = Recorder(arguments.record, fps) if arguments.record else None
-    publisher = Publisher(settings.publish.endpoint)
+    publisher = Publisher(settings.publish, box=settings.box)
 
     def publish(event: dict) -> None:
         publisher.publish(event)
         print(describe(event), flush=True)
 
     print(f"events on {publisher.endpoint}; watch them with runtime/subscribe.py --connect {publisher.endpoint}")
-    pipeline = Pipeline(settings, searcher, gallery, publish, recorder, score.watch)
+    pipeline = Pipeline(settings, bundle, searcher.manifest, gallery, publish, recorder, score.watch)
     try:
         pipeline.run()
     finally:

@@ -38,7 +38,7 @@ def _main() -> int:
     parser.add_argument("--engine", default="auto", help="inference engine")
     arguments = parser.parse_args()
     from personsearch.core.bundle import read_manifest
-    from personsearch.runtime.gallery import Gallery, load_gallery, locked
+    from personsearch.runtime.gallery import enrol, load_gallery, locked
     from personsearch.runtime.settings import default_bundle
 
     bundle, path = Path(arguments.bundle or default_bundle()), Path(arguments.gallery)
@@ -67,16 +67,7 @@ def _main() -> int:
 
     searcher = BundleSearcher(bundle, arguments.engine)
     rows = [embed_person(searcher, Path(file), _parse_box(arguments.box)) for file in arguments.image]
-    with locked(path):
-        exists = path.exists()
-        gallery = (
-            load_gallery(path, manifest.model_hash, manifest.dimensions)
-            if exists
-            else Gallery(manifest.model_hash, manifest.dimensions)
-        )
-        for row in rows:
-            gallery.add(arguments.name, row)
-        gallery.save(path)
+    gallery = enrol(path, manifest.model_hash, manifest.dimensions, arguments.name, rows)
     print(f"enrolled {arguments.name} with {gallery.names.count(arguments.name.strip())} view(s) in {path}")
     return 0
 

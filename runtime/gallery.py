@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import io
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Gallery:
         return removed
 
     def save(self, path: str | Path) -> None:
-        """Replace the file in one step: a reader, or a crash, sees the old gallery or the new one."""
+        """Replace the file in one step: a reader, or a crash, sees the old gallery or the new one. Call it `locked`."""
         path = Path(path)
         buffer = io.BytesIO()
         np.savez(
@@ -69,6 +70,8 @@ class Gallery:
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):  # by a writer that was killed
+                left.unlink(missing_ok=True)
             # Who is enrolled is nobody else's business: readable by the owner only.
             handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(handle, "wb") as file:
@@ -90,12 +93,15 @@ def load_gallery(path: str | Path, model_hash: str, dimensions: int) -> Gallery:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise GalleryError(f"{path}: larger than {MAX_BYTES} bytes; this is no gallery")
+        with zipfile.ZipFile(path) as archive:  # it may claim to be larger inside than outside
+            if sum(part.file_size for part in archive.infolist()) > MAX_BYTES:
+                raise GalleryError(f"{path}: unpacks to more than {MAX_BYTES} bytes; this is no gallery")
         with np.load(path, allow_pickle=False) as content:
             kind, owner = str(content["format"]), str(content["model_hash"])
             names, embeddings = [str(n) for n in content["names"]], content["embeddings"]
     except FileNotFoundError:
         raise GalleryError(f"{path}: no such gallery; enrol somebody first with runtime/enroll.py") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, MemoryError, RuntimeError) as error:
         raise GalleryError(
             f"{path}: not a readable gallery ({type(error).__name__}); restore a copy or enrol anew"
         ) from None
@@ -110,6 +116,16 @@ def load_gallery(path: str | Path, model_hash: str, dimensions: int) -> Gallery:
     if not good or not np.isfinite(embeddings).all() or len(names) > MAX_VIEWS:
         raise GalleryError(f"{path}: damaged: expected ({len(names)}, {dimensions}) finite float32 embeddings")
     return Gallery(model_hash, dimensions, names, embeddings)
+
+
+def enrol(path: str | Path, model_hash: str, dimensions: int, name: str, rows: Sequence[np.ndarray]) -> Gallery:
+    """Add views (D,) of a person to a gallery file, which is made if it does not exist; gives the gallery."""
+    with locked(path):
+        gallery = load_gallery(path, model_hash, dimensions) if Path(path).exists() else Gallery(model_hash, dimensions)
+        for row in rows:
+            gallery.add(name, row)
+        gallery.save(path)
+    return gallery
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from personsearch.core.tracker import Track
 from personsearch.runtime.gallery import Gallery
 from personsearch.runtime.settings import MatchSettings
-from personsearch.runtime.tracker import Track
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def best_matches(tracks: list[Track], gallery: Gallery, threshold: float) -> lis
     for flat in np.argsort(-similarity, axis=None, kind="stable"):
         row, person = divmod(int(flat), len(gallery.people))
         value = float(similarity[row, person])
-        if value < threshold:
+        if not value >= threshold:  # also for a value that is not a number
             break
         if row not in rows and person not in people:
             rows.add(row)

@@ -1,39 +1,158 @@
-"""The PUB socket. Sending never blocks: a slow subscriber loses its own events, nobody else's."""
+"""Delivery: number, keep, send. One thread takes events from the pipeline, commits them to the journal in groups
+and sends them on a PUB socket; heartbeats tell the latest numbers; a ROUTER socket (replay.py) answers questions.
+
+Nothing here ever waits for a subscriber: what a slow one misses, it asks for.
+"""
 
 from __future__ import annotations
 
+import logging
+import queue
+import tempfile
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import zmq
 
 from personsearch.core.errors import UserError
-from personsearch.runtime.events import encode, topic_of
+from personsearch.runtime.events import HEARTBEAT, SCHEMA_VERSION, encode_text, iso_time
+from personsearch.runtime.journal import Journal
+from personsearch.runtime.keys import Guard
+from personsearch.runtime.replay import ReplayServer
+from personsearch.runtime.settings import JournalSettings, PublishSettings
 
-HIGH_WATER_MARK = 10_000  # events kept for a slow subscriber
+log = logging.getLogger("personsearch.publisher")
+HIGH_WATER_MARK = 10_000  # events kept for a slow subscriber before it loses some (and replays them)
+HEARTBEAT_S = 1.0
+GROUP = 2000  # events in one commit at most
+WAITING = 200_000  # events that may wait for the writer; more than this is a bug or a dying disk
 
 
 class Publisher:
-    """Binds at once and raises UserError if the port is taken. `endpoint` is the one really bound (port 0, `*`)."""
+    """Binds at once and raises UserError if a port is taken. `endpoint` and `replay_endpoint` are the real ones."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, settings: PublishSettings, journal: JournalSettings | None = None, box: str = "") -> None:
+        self.settings, self.box = settings, box
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        journal = journal or JournalSettings()
+        path = journal.path
+        if not path:
+            self._temporary = tempfile.TemporaryDirectory(prefix="personsearch-")
+            path = str(Path(self._temporary.name) / "events.journal")
+        self.journal = Journal(path, journal)
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.PUB)
-        self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-        self._socket.setsockopt(zmq.LINGER, 500)
+        self.guard = Guard(settings.keys) if settings.keys else None
+        if self.guard:
+            self.guard.start(self._context)
         try:
-            self._socket.bind(endpoint)
+            self._socket, self.endpoint = self._bind(zmq.PUB, settings.endpoint, "publish.endpoint")
+            wanted = settings.replay or next_endpoint(self.endpoint, settings.endpoint)
+            router, self.replay_endpoint = self._bind(zmq.ROUTER, wanted, "publish.replay")
+        except UserError:
+            self._release(linger=0)
+            raise
+        self.replay = ReplayServer(router, self.journal)
+        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self.sent = self.refused_by_queue = 0
+        self.cpu_s = 0.0  # of the writer thread
+        self.alive = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+        self.replay.start()
+
+    def _bind(self, kind: int, endpoint: str, key: str) -> tuple[zmq.Socket, str]:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 500)
+        socket.setsockopt(zmq.MAXMSGSIZE, 65536)  # of what comes in: subscriptions and questions are small
+        socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)  # half-open connections of vanished subscribers end
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 60_000)
+        if kind == zmq.PUB:
+            socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+        if self.guard:
+            self.guard.protect(socket)
+        try:
+            socket.bind(endpoint)
         except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
             raise UserError(
                 f"cannot publish on {endpoint}: {error.strerror}; is another stream running? "
-                "Choose another publish.endpoint, for example tcp://127.0.0.1:5557"
+                f"Choose another {key}, for example tcp://127.0.0.1:5566"
             ) from None
-        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self.sent = 0
+        return socket, socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def publish(self, event: dict[str, Any]) -> None:
-        self._socket.send_multipart([topic_of(event), encode(event)])
-        self.sent += 1
+        """Hand over an event; it is numbered, kept and sent by another thread, in order."""
+        if self._queue.qsize() > WAITING:
+            self.refused_by_queue += 1
+            return
+        self._queue.put(event)
 
     def close(self) -> None:
-        self._context.destroy(linger=500)
+        """Send what is waiting and close. Safe to call once."""
+        self._queue.put(None)
+        self._thread.join(10)
+        self.replay.stop()
+        self._release(linger=500)
+
+    def _release(self, linger: int) -> None:
+        if self.guard:
+            self.guard.stop()
+        self._context.destroy(linger=linger)
+        self.journal.close()
+        if self._temporary:
+            self._temporary.cleanup()
+
+    # --- the writer thread ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        next_beat = 0.0
+        while True:
+            now = time.monotonic()
+            self.alive = now
+            if now >= next_beat:
+                next_beat = now + HEARTBEAT_S
+                self._beat()
+            try:
+                events = [self._queue.get(timeout=max(0.0, next_beat - now))]
+            except queue.Empty:
+                continue
+            while len(events) < GROUP and events[-1] is not None:
+                try:
+                    events.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            group = [event for event in events if event is not None]
+            try:
+                for message in self.journal.append(group):
+                    self._socket.send_multipart(message, copy=True)
+                    self.sent += 1
+            except Exception:
+                log.exception("a group of %d events could not be sent", len(group))
+            self.cpu_s = time.thread_time()
+            if events[-1] is None:
+                self._beat()
+                return
+
+    def _beat(self) -> None:
+        self.journal.flush()
+        beat = {
+            "schema_version": SCHEMA_VERSION,
+            "type": "heartbeat",
+            "box": self.box,
+            "boot": self.journal.boot,
+            "time": iso_time(time.time()),
+            "sequence": self.journal.sequence,
+            "topics": self.journal.topics,
+            "replay": self.replay_endpoint.rpartition(":")[2],
+        }
+        self._socket.send_multipart([HEARTBEAT, encode_text(beat).encode()])
+
+
+def next_endpoint(bound: str, wanted: str) -> str:
+    """Where the replay socket goes if nothing else is said: the next port, or any free one for `*` and 0."""
+    base, _, port = bound.rpartition(":")
+    if bound.startswith("ipc://"):
+        return f"{bound}.replay"
+    return f"{base}:*" if wanted.endswith((":*", ":0")) else f"{base}:{int(port) + 1}"

@@ -1,90 +1,96 @@
-"""Where frames come from: video files, webcams, network streams and the synthetic street."""
+"""Where frames come from: video files, webcams, network streams and the synthetic street. Runs in capture processes,
+so it imports little."""
 
 from __future__ import annotations
 
-import re
+import math
+import os
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
-from personsearch.core.errors import CameraError
-from personsearch.core.street import parse_street_url, street_of
-from personsearch.runtime.settings import CameraSettings
+from personsearch.runtime.urls import kind_of, without_secrets
 
-NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "srt", "udp", "tcp")
+
+class SourceError(Exception):
+    """Opening failed. `cause` is one of refused, timeout, auth, not_found, codec."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class Source(Protocol):
     fps: float  # nominal rate, 0 = unknown
-    live: bool  # frames come when they come; a file is paced by us
+    frames: int  # how many there are, 0 = unknown
 
-    def read(self) -> np.ndarray | None:
-        """The next frame, or None at the end or on a broken stream."""
+    def grab(self) -> bool:
+        """Go on to the next frame; False at the end, for a bad frame, and on a broken stream."""
+
+    def retrieve(self) -> np.ndarray | None:
+        """The frame grabbed last as uint8 (h, w, 3) BGR; None if it cannot be decoded."""
+
+    def stream_s(self) -> float | None: ...
 
     def close(self) -> None: ...
 
 
-def open_source(camera: CameraSettings) -> Source:
-    """Raises CameraError with a message that holds no password."""
-    url = camera.url
-    if url.startswith("synthetic:"):
+def open_source(options: dict[str, Any]) -> Source:
+    """options: the camera's settings as a dictionary, the url with its secrets. Raises SourceError without them."""
+    url, kind = options["url"], kind_of(options["url"])
+    if kind == "synthetic":
         return StreetSource(url)
-    scheme = url.split("://", 1)[0].lower() if "://" in url else ""
-    if scheme in NETWORK_SCHEMES:
-        return VideoSource(url, camera, live=True)
-    if re.fullmatch(r"\d{1,3}", url):
-        return VideoSource(int(url), camera, live=True)
+    if kind == "webcam":
+        return VideoSource(int(url), options, "webcam")
+    if kind == "network":
+        return VideoSource(url, options, "stream")
+    if kind == "unknown":
+        scheme = url.split("://", 1)[0]
+        raise SourceError("not_found", f"unknown kind of URL '{scheme}://'; expected a file, rtsp, http or synthetic")
     path = Path(url.removeprefix("file://"))
-    if scheme not in ("", "file"):
-        raise CameraError(
-            f"camera {camera.name}: unknown kind of URL '{scheme}://'; expected a file, rtsp, http or synthetic"
-        )
     if not path.is_file():
-        raise CameraError(f"camera {camera.name}: {path}: no such file; give a video file, a webcam number or a URL")
-    return VideoSource(str(path), camera, live=False)
-
-
-def is_network(url: str) -> bool:
-    return "://" in url and url.split("://", 1)[0].lower() in NETWORK_SCHEMES
-
-
-def without_secrets(url: str) -> str:
-    """The URL without user, password and query, for logs and events."""
-    if "://" not in url or not is_network(url):
-        return url
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+        raise SourceError("not_found", f"{path}: no such file; give a video file, a webcam number or a URL")
+    return VideoSource(str(path), options, "video file")
 
 
 class VideoSource:
-    def __init__(self, target: str | int, camera: CameraSettings, live: bool) -> None:
-        self.live = live
-        shown = without_secrets(str(target))
+    def __init__(self, target: str | int, options: dict[str, Any], what: str) -> None:
         if isinstance(target, int):
             self._capture = cv2.VideoCapture(target)
         else:
-            timeouts = [
-                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(camera.open_timeout_s * 1000),
-                cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(camera.read_timeout_s * 1000),
-            ]  # fmt: skip
+            settings = [cv2.CAP_PROP_N_THREADS, 1]  # of the decoder; cameras share the machine
+            if what == "stream":
+                # The stream kills us at the deadlines; these are for the case that it is busy. (FFmpeg gives one more
+                # frame out of its buffers when it times out, which would look like a sign of life.)
+                settings += [
+                    cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(options["open_timeout_s"] * 2000),
+                    cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(options["read_timeout_s"] * 2000),
+                ]  # fmt: skip
+                if options["transport"] != "auto" and target.startswith("rtsp"):
+                    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"rtsp_transport;{options['transport']}"
             # With the default backend choice the timeouts would be ignored, and a dead server costs 30 s.
-            self._capture = cv2.VideoCapture(target, cv2.CAP_FFMPEG, timeouts)
+            self._capture = cv2.VideoCapture(target, cv2.CAP_FFMPEG, settings)
         if not self._capture.isOpened():
             self._capture.release()
-            what = "webcam" if isinstance(target, int) else ("stream" if live else "video file")
-            raise CameraError(
-                f"camera {camera.name}: {shown}: cannot be opened as a {what}; is it there, and readable?"
-            )
+            shown = without_secrets(str(target))
+            raise SourceError("", f"{shown}: cannot be opened as a {what}; is it there, and readable?")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if np.isfinite(fps) and 0 < fps <= 240 else 0.0
+        self.fps = float(fps) if math.isfinite(fps) and 0 < fps <= 240 else 0.0
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.frames = int(count) if what == "video file" and math.isfinite(count) and 0 < count < 1e9 else 0
 
-    def read(self) -> np.ndarray | None:
-        ok, image = self._capture.read()
-        return image if ok else None
+    def grab(self) -> bool:
+        return self._capture.grab()
+
+    def retrieve(self) -> np.ndarray | None:
+        ok, image = self._capture.retrieve()
+        return image if ok and image is not None and image.ndim == 3 and image.size else None
+
+    def stream_s(self) -> float | None:
+        position = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+        return round(position / 1000, 3) if math.isfinite(position) and position >= 0 else None
 
     def close(self) -> None:
         self._capture.release()
@@ -93,19 +99,28 @@ class VideoSource:
 class StreetSource:
     """The synthetic street as a camera; the pace is given by its `fps`."""
 
-    live = False
-
     def __init__(self, url: str) -> None:
-        self.url = parse_street_url(url)
-        self.street = street_of(self.url)
-        self.fps, self._number = self.url.fps, 0
+        from personsearch.core.errors import CameraError
+        from personsearch.core.street import parse_street_url, street_of
 
-    def read(self) -> np.ndarray | None:
-        if self.url.frames and self._number >= self.url.frames:
-            return None
-        frame = self.street.frame(self.url.camera, self._number)
-        self._number += 1
-        return frame.image
+        try:
+            self.url = parse_street_url(url)
+            self.street = street_of(self.url)
+        except CameraError as error:
+            raise SourceError("not_found", str(error)) from None
+        self.fps, self.frames, self._next = self.url.fps, self.url.frames, 0
+
+    def grab(self) -> bool:
+        if self.url.frames and self._next >= self.url.frames:
+            return False
+        self._next += 1
+        return True
+
+    def retrieve(self) -> np.ndarray | None:
+        return self.street.frame(self.url.camera, self._next - 1).image
+
+    def stream_s(self) -> float | None:
+        return (self._next - 1) / self.url.fps
 
     def close(self) -> None:
         pass

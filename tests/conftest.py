@@ -82,7 +82,8 @@ def liven(network: torch.nn.Module) -> None:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path) -> Path:
     out = tiny_checkpoint.parent / "bundle"
-    result = run("export/to_trt.py", tiny_checkpoint, "--out", out, "--engine", "no", "--weights", "fp32")
+    options = ("--engine", "no", "--weights", "fp32", "--data-frames", 12)
+    result = run("export/to_trt.py", tiny_checkpoint, "--out", out, *options)
     assert result.returncode == 3, result.stdout + result.stderr
     return out
 

@@ -28,7 +28,12 @@ def test_shipped_presets_load(path: Path) -> None:
         ("cameras: [\n", ["not valid YAML"]),
         ("- 1\n", ["expected `key: value`"]),
         ("cameras:\n  - {name: a/b, url: x}\n", ["name"]),
-        ("cameras:\n  - {name: a, url: x}\npublish:\n  endpoint: tcp://0.0.0.0:5556\n", ["allow_remote"]),
+        (
+            "cameras:\n  - {name: a, url: x}\npublish:\n  endpoint: tcp://0.0.0.0:5556\n",
+            ["insecure", "personsearch-keys"],
+        ),
+        ("cameras:\n  - {name: a, url: x, region: [0.5, 0, 0.6, 1]}\n", [":2:", "region", "inside"]),
+        ("cameras: ['rtsp://user:secret@host/x']\n", [":1:", "cameras.0", "***@host"]),
         ("", ["'cameras' is required"]),
     ],
 )

@@ -69,7 +69,8 @@ class Trainer:
             module.to(self.device)
             distributed.copy_from_rank_0(module)
         distributed.share_norms(self.network)
-        if settings.model.backbone == "resnet50":  # the light network's depthwise convolutions do not gain
+        if settings.model.backbone == "resnet50" or settings.model.roi.head == "omniscale":
+            # The residual head on a light stem does not gain.
             self.network.to(memory_format=torch.channels_last)
         self.optimiser = make_optimiser(settings.optimiser, self.network)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.optimiser.amp == "fp16")

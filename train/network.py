@@ -102,14 +102,15 @@ class PersonSearch(nn.Module):
         """images: uint8 (B, H, W, 3) BGR on the canvas."""
         if images.shape[1:] != (*self.canvas, 3):
             raise ValueError(f"images must be (B, {self.canvas[0]}, {self.canvas[1]}, 3), got {tuple(images.shape)}")
-        return self.stem(images.to(self.projection.weight.dtype).permute(0, 3, 1, 2).contiguous())
+        # As they lie in memory, the frames are channels_last, which convolutions like best.
+        return self.stem(images.to(self.projection.weight.dtype).permute(0, 3, 1, 2))
 
     def crop(self, feature: Tensor, boxes: list[Tensor]) -> Tensor:
         """RoIAlign (not aligned, sampling ratio 2): boxes per image -> (N, C, h, w)."""
         roi = self.settings.roi
         scale = 1.0 / self.stem.roi_stride
         # In float32 also under autocast: boxes near 1024 px move by a pixel in half precision.
-        return roi_align(
+        crops = roi_align(
             wide(feature),
             [b.to(wide(feature).dtype) for b in boxes],
             (roi.height, roi.width),
@@ -117,6 +118,7 @@ class PersonSearch(nn.Module):
             SAMPLING_RATIO,
             False,
         )
+        return crops.contiguous(memory_format=torch.channels_last)
 
     def embed(self, vectors: Tensor, labels: Tensor | None = None) -> Tensor:
         """Projection, normalisation and L2: (N, width) -> (N, D)."""
@@ -133,7 +135,9 @@ class PersonSearch(nn.Module):
             rpn_loss = logits.sum() * 0
         with torch.no_grad():
             proposals = [self._propose(score, box, training=True)[0] for score, box in zip(logits, boxes, strict=True)]
-            picked = [sample_rois(p, t, self.settings.roi) for p, t in zip(proposals, targets, strict=True)]
+            # With roi.score: rpn the head only recognises people, so it gets no background.
+            fill = self.settings.roi.score != "rpn"
+            picked = [sample_rois(p, t, self.settings.roi, fill) for p, t in zip(proposals, targets, strict=True)]
         rois, labels = [p[0] for p in picked], torch.cat([p[1] for p in picked])
         vectors = self.head(self.crop(feature, rois), labels)
         person, deltas = wide(self.person(vectors)), wide(self.box(vectors))
@@ -199,9 +203,12 @@ class PersonSearch(nn.Module):
         return self.embed(self.head(self.crop(feature, boxes)))
 
 
-def sample_rois(proposals: Tensor, targets: Targets, settings: RoiSettings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def sample_rois(
+    proposals: Tensor, targets: Targets, settings: RoiSettings, fill: bool = True
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Proposals with the ground truth appended -> sampled boxes, labels, IoUs and indices of their people.
 
+    fill  add background up to `settings.sampled`
     Order is by index, so that an image's ground-truth boxes come last and write the LUT last.
     """
     boxes = torch.cat([proposals, targets.boxes])
@@ -215,6 +222,7 @@ def sample_rois(proposals: Tensor, targets: Targets, settings: RoiSettings) -> t
     take = min(len(positive), int(settings.sampled * settings.positive_share))
     generator = torch.Generator().manual_seed(2 * targets.draw)
     positive = positive[random_order(positive, generator)[:take]]
-    negative = negative[random_order(negative, generator)[: settings.sampled - take]]
+    room = settings.sampled - take if fill else 0
+    negative = negative[random_order(negative, generator)[:room]]
     chosen = torch.cat([positive, negative]).sort().values
     return boxes[chosen], labels[chosen], overlap[chosen], matched[chosen]

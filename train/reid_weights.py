@@ -21,25 +21,24 @@ def load_reid(head: OmniScaleHead, projection: nn.Linear, path: str) -> None:
     """Fill head and projection. What follows the published projection (bias, BatchNorm's shift, PReLU) has no place
     here: ProtoNorm takes it. Raises CheckpointError if the file is not such a network, or one of other widths.
     """
-    constants, filled = _constants(path), 0
+    constants = _constants(path)
     targets = list(_targets(head, projection))
     if len(constants) < len(targets):
-        raise CheckpointError(f"{path}: expected {len(targets)} constants of retail-0277 or -0287, got {len(constants)}")
+        raise CheckpointError(f"{path}: expected {len(targets)} constants of a retail re-id net, got {len(constants)}")
     colours = (head.pixel_norm.weight, head.pixel_norm.bias, head.first.weight)
-    for target, constant in zip(targets, constants, strict=False):
+    for number, (target, constant) in enumerate(zip(targets, constants, strict=False)):
         value = torch.from_numpy(constant.astype(np.float32))
         if target is head.pool.weight and value.dim() == 5:
             value = _shrunk(value, (target.shape[2], target.shape[3]))
         if target.numel() != value.numel():
             raise CheckpointError(
-                f"{path}: constant {filled} has shape {tuple(value.shape)}, expected {tuple(target.shape)}; "
+                f"{path}: constant {number} has shape {tuple(value.shape)}, expected {tuple(target.shape)}; "
                 "model.roi.widths must be [32, 128, 192, 256] for retail-0287, [64, 256, 384, 512] for retail-0277"
             )
         if any(target is c for c in colours):
             value = value.flip(1)  # published for RGB; our canvas is BGR
         with torch.no_grad():
             target.copy_(value.reshape(target.shape))
-        filled += 1
 
 
 def _constants(path: str) -> list[np.ndarray]:

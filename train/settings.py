@@ -63,12 +63,13 @@ class ModelSettings(Settings):
         stride = 32 if self.backbone == "csp_nano" else 1
         if self.height % stride or self.width % stride:
             raise ValueError(f"height and width must be multiples of {stride} for {self.backbone}")
-        if self.roi.head == "omniscale":
-            if self.backbone != "csp_nano" or self.roi.height % 16 or self.roi.width % 16 or len(self.roi.widths) < 2:
-                raise ValueError(
-                    "roi.head: omniscale needs backbone csp_nano, roi.height and roi.width in multiples of 16 pixels, "
-                    "and roi.widths for its first convolution and its stages"
-                )
+        roi = self.roi
+        fits = self.backbone == "csp_nano" and roi.height % 16 == roi.width % 16 == 0 and len(roi.widths) >= 2
+        if roi.head == "omniscale" and not fits:
+            raise ValueError(
+                "roi.head: omniscale needs backbone csp_nano, roi.height and roi.width in multiples of 16 pixels, "
+                "and roi.widths for its first convolution and its stages"
+            )
         return self
 
 

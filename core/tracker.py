@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from pydantic import Field
 
 from personsearch.core.boxes import iou
+from personsearch.core.config import Settings
 from personsearch.core.records import Detections
-from personsearch.runtime.settings import TrackingSettings
+
+
+class TrackingSettings(Settings):
+    min_iou: float = Field(0.25, ge=0, le=1)
+    min_similarity: float = Field(0.5, ge=-1, le=1)
+    lost_after_s: float = Field(1.5, gt=0)
+    min_sightings: int = Field(3, ge=1)
+
 
 MEMORY = 0.9  # weight of the past in a track's mean embedding once it is established
 

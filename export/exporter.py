@@ -1,0 +1,201 @@
+"""From a checkpoint to a bundle: graphs, precisions, gates, thresholds, engines; written at once or not at all."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from personsearch.core.bundle import EMBED, MODEL, OUTPUTS, Manifest, Threshold, graph_file, sha256_of, write_bundle
+from personsearch.core.errors import BundleError, EngineError, UserError
+from personsearch.core.evaluation import Searcher
+from personsearch.core.preprocess import Letterbox
+from personsearch.core.records import ImageTruth
+from personsearch.export.calibrate import calibrate_thresholds
+from personsearch.export.charts import draw_parity
+from personsearch.export.deploy import DeployGraph, EmbedGraph
+from personsearch.export.engine_files import EngineOptions, add_engines
+from personsearch.export.fold import fold
+from personsearch.export.gates import cached_image, find_data, is_data_set, judge, measure
+from personsearch.export.onnx_writer import halve_weights, write_onnx
+from personsearch.export.parity import sample_frames
+from personsearch.export.precision import write_half
+from personsearch.export.quantise import write_int8
+from personsearch.train.checkpoint import load_network, save_weights
+from personsearch.train.network import PersonSearch
+from personsearch.train.torch_searcher import TorchSearcher
+
+COMPLETE, REFUSED, ENGINE_SKIPPED = 0, 1, 3
+EMBED_BOXES, PARITY_FRAMES = 8, 24
+PARITY, PARITY_PLOT, WEIGHTS = "parity.json", "parity.png", "weights.pth"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `to_trt.py --help` explains; empty texts mean the synthetic street or a default."""
+
+    checkpoint: str
+    out: str = ""
+    name: str = ""
+    batch: int = 1
+    proposals: int = 0
+    half_weights: bool = True
+    precisions: tuple[str, ...] = ()  # besides fp32
+    frames: str = ""
+    calibrate: str = ""
+    calibrate_count: int = 300
+    split: str = "train"
+    data: str = ""
+    data_frames: int = 160
+    max_loss: float = 0.5
+    accept_loss: bool = False
+    training_data: tuple[str, ...] = ()
+    licence: str = ""
+    with_weights: bool = False
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+
+def export_checkpoint(options: ExportOptions, note: Callable[[str], None] = print) -> int:
+    """Write the bundle. Returns COMPLETE, ENGINE_SKIPPED, or REFUSED (nothing written).
+
+    Raises UserError; the folder then still holds the previous bundle, or nothing.
+    """
+    if options.batch < 1:
+        raise UserError("--batch must be at least 1")
+    network, content = load_network(options.checkpoint)
+    if options.proposals:
+        rpn = network.settings.rpn.model_copy(update={"test_proposals": options.proposals})
+        network.settings = network.settings.model_copy(update={"rpn": rpn})
+    name = options.name or Path(content["config"]["out"]).name
+    out = Path(options.out or f"out/{name}").resolve()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.new-", dir=out.parent) as work:
+            return _export(network, content, name, out, Path(work), options, note)
+    except OSError as error:
+        raise BundleError(
+            f"{out}: cannot be written ({error.strerror or error}); nothing was changed, free the space or choose "
+            "another folder with --out"
+        ) from None
+
+
+def _export(
+    network: PersonSearch, content: dict, name: str, out: Path, work: Path, options: ExportOptions,
+    note: Callable[[str], None],
+) -> int:  # fmt: skip
+    staging = work / "bundle"
+    staging.mkdir()
+    _write_graphs(network, staging, work, options, note)
+    reference = TorchSearcher(network)
+    settings = network.settings
+    calibration, source = find_data(options.calibrate if is_data_set(options.calibrate) else "", options.split, 160)
+    manifest = {
+        "name": name,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "height": network.canvas[0], "width": network.canvas[1], "batch": options.batch,
+        "dimensions": settings.identity.dimensions,
+        "detections": settings.rpn.test_proposals, "embed_boxes": EMBED_BOXES,
+        "min_score": settings.roi.min_score, "score": settings.roi.score,
+        "checkpoint_sha256": sha256_of(options.checkpoint),
+        "training_data": options.training_data, "licence": options.licence,
+        "thresholds": _thresholds(reference, calibration.images[: options.data_frames]), "calibration": source,
+    }  # fmt: skip
+    # The bundle is checked where it will be used: through its own manifest and engines.
+    trial = work / "trial"
+    shutil.copytree(staging, work / "copy")
+    write_bundle(trial, work / "copy", manifest)
+    data, data_name = find_data(options.data, "test", options.data_frames)
+    calibration.images = calibration.images[: options.data_frames]
+    gates, by_engine = measure(
+        reference,
+        trial,
+        sample_frames(options.frames, min(PARITY_FRAMES, options.data_frames)),
+        data,
+        calibration,
+        settings.roi.min_score,
+        note,
+    )
+    shutil.rmtree(trial)
+    if not gates:
+        raise EngineError("no inference engine is installed to check the export with; install personsearch[cpu]")
+    problem, avoid = judge(gates, options.max_loss, options.accept_loss)
+    if problem:
+        print(f"refused: {problem}; no bundle was written", file=sys.stderr)
+        return REFUSED
+    for engine in avoid:
+        note(f"{engine} loses more than {options.max_loss:g} mAP points: `auto` will not choose it")
+    manifest["engine_thresholds"] = {engine: [t.model_dump() for t in rows] for engine, rows in by_engine.items()}
+    manifest["avoid"] = avoid
+    rows = [{**gate.to_json(), "data": data_name} for gate in gates]
+    (staging / PARITY).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    draw_parity(rows, staging / PARITY_PLOT)
+    if options.with_weights:
+        save_weights(staging / WEIGHTS, network, content["config"])
+    status = COMPLETE if add_engines(staging, options.engine, note) else ENGINE_SKIPPED
+    staging.chmod(0o755)
+    written = write_bundle(out, staging, manifest)
+    size = sum(entry.bytes for entry in written.files.values())
+    note(f"bundle {out}: {len(written.files)} files, {size / 1e6:.1f} MB, model {written.model_hash}")
+    return status
+
+
+def _write_graphs(
+    network: PersonSearch, folder: Path, work: Path, options: ExportOptions, note: Callable[[str], None]
+) -> None:
+    folded = fold(network)
+    height, width = network.canvas
+    images = torch.zeros(options.batch, height, width, 3, dtype=torch.uint8)
+    rois = torch.tensor([[[0.0, 0.0, 32.0, 64.0]] * EMBED_BOXES])
+    graph = DeployGraph(folded)
+    exact = work / MODEL  # weights in float32: what the other precisions are made from
+    write_onnx(graph, (images,), exact, input_names=["images"], output_names=OUTPUTS, inner_names=graph.inner)
+    write_onnx(
+        EmbedGraph(folded), (images[:1], rois), work / EMBED, input_names=["images", "rois"],
+        output_names=["embeddings"],
+    )  # fmt: skip
+    for name in (MODEL, EMBED):
+        halve_weights(work / name, folder / name) if options.half_weights else shutil.copy(work / name, folder)
+    if "fp16" in options.precisions:
+        write_half(exact, folder / graph_file("fp16"))
+    if "int8" in options.precisions:
+        letterbox = Letterbox(height, width)
+        frames = _calibration_frames(options)
+        wide = work / "int8.onnx"
+        number = write_int8(exact, wide, [letterbox(f)[0] for f in frames], batch=options.batch)
+        note(f"int8: {number} convolutions, ranges from {len(frames)} frames of {options.calibrate or 'the street'}")
+        halve_weights(wide, folder / graph_file("int8"))
+
+
+def write_plain_bundle(weights: str, manifest: Manifest, batch: int, folder: Path) -> Manifest:
+    """The float32 graphs of a checkpoint at another batch size, without gates: for measuring its speed only."""
+    network, _ = load_network(weights)
+    rpn = network.settings.rpn.model_copy(update={"test_proposals": manifest.detections})
+    network.settings = network.settings.model_copy(update={"rpn": rpn})
+    options = ExportOptions(weights, batch=batch)
+    with tempfile.TemporaryDirectory(prefix=".batch-", dir=folder.parent) as work:
+        staging = Path(work) / "bundle"
+        staging.mkdir()
+        _write_graphs(network, staging, Path(work), options, print)
+        content = manifest.model_dump(exclude={"files", "schema_version"}) | {"batch": batch}
+        return write_bundle(folder, staging, content)
+
+
+def _calibration_frames(options: ExportOptions) -> list[np.ndarray]:
+    return sample_frames(options.calibrate, options.calibrate_count)
+
+
+def _thresholds(searcher: Searcher, truths: list[ImageTruth]) -> list[dict]:
+    embeddings = [searcher.embed(cached_image(t), t.boxes) for t in truths if len(t.boxes)]
+    identities = [t.identities for t in truths if len(t.boxes)]
+    if not embeddings:
+        return []
+    found: list[Threshold] = calibrate_thresholds(np.concatenate(embeddings), np.concatenate(identities))
+    return [threshold.model_dump() for threshold in found]

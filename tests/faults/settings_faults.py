@@ -1,0 +1,255 @@
+"""Faults of configuration, clock and secrets: bad reload, stepped clock, password in a URL."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import yaml
+from harness import (
+    HERE,
+    REPOSITORY,
+    Outcome,
+    Running,
+    Unavailable,
+    folder,
+    free_port,
+    some_gallery,
+    street_video,
+    wait_for,
+)
+
+from personsearch.runtime.client import Client
+from personsearch.runtime.events import from_iso
+from personsearch.runtime.reload import Reloader
+
+BAD_FILES = {
+    "unknown key": (
+        "cameras:\n  - {name: a, url: URL, end: loop}\n  - name: b\n    url: URL\n    colour: red\n",
+        [":5:", "colour"],
+    ),
+    "wrong type": (
+        "cameras:\n  - {name: a, url: URL, end: loop}\nmatch:\n  threshold: high\n",
+        [":4:", "match.threshold"],
+    ),
+    "no YAML": ("cameras: [\n", ["not valid YAML"]),
+    "two of one name": ("cameras:\n  - {name: a, url: URL}\n  - {name: a, url: URL}\n", ["'a' stands twice"]),
+    "missing secret": (
+        "cameras:\n  - {name: b, url: 'rtsp://${env:NO_SUCH_SECRET}@127.0.0.1/x'}\n",
+        [":2:", "NO_SUCH_SECRET"],
+    ),
+    "needs a restart": ("cameras:\n  - {name: a, url: URL, end: loop}\nthreads: 3\n", [":3:", "'threads'", "restart"]),
+}
+
+
+def bad_reload(long: bool) -> Outcome:
+    """A running stream is given bad files, then a good one that adds a camera."""
+    with folder() as place:
+        url = str(street_video(place / "v.avi"))
+        gallery, cams = place / "people.gallery", place / "cams.yaml"
+        some_gallery().save(gallery)
+        first = {"name": "a", "url": url, "end": "loop"}
+        base = {"gallery": str(gallery), "box": "fault"}
+        cams.write_text(yaml.safe_dump({"cameras": [first], **base}))
+        with Running([first], gallery=some_gallery(), **{}) as running:
+            pipeline = running.pipeline
+            pipeline.settings = pipeline.settings.model_copy(update={"gallery": str(gallery)})
+            reloader = Reloader(cams, "", "", pipeline)
+            pipeline.every_second.append(reloader.look)
+            running.ready()
+            camera = pipeline.camera("a")
+            wait_for(lambda: camera.state == "online", 20)
+            process, settings = camera.process.pid, pipeline.settings
+            named = 0
+            bad_files = list(BAD_FILES.values()) if long else list(BAD_FILES.values())[::2]
+            for text, words in bad_files:
+                began = time.monotonic()
+                cams.write_text(text.replace("URL", url) + f"gallery: {gallery}\nbox: fault\n")
+                reloader.ask()  # as SIGHUP does; the good file below is noticed without
+                _, event = running.wait_event(6, began, type="settings", state="rejected")
+                named += all(word in event["reason"] for word in words)
+            untouched = pipeline.settings is settings and camera.process.pid == process
+            began = time.monotonic()
+            second = {"name": "b", "url": url, "end": "loop"}
+            cams.write_text(yaml.safe_dump({"cameras": [first, second], **base}))
+            when, _ = running.wait_event(6, began, type="settings", state="applied")
+            running.wait_event(10, began, type="camera", camera="b", state="online")
+            kept = pipeline.camera("a").process.pid == process
+    return Outcome(
+        f"{len(bad_files)} bad files of the kinds {', '.join(BAD_FILES)}; then a good one",
+        f"all rejected whole: {untouched}; {named} errors name what is wrong; the good one applied after "
+        f"{when - began:.1f} s, the unchanged camera kept its process: {kept}",
+        untouched and named == len(bad_files) and kept,
+        {"rejected": reloader.rejected, "named": named},
+    )
+
+
+def clock_steps(long: bool) -> Outcome:
+    """The whole stream, helpers included, runs with a wall clock that steps by an hour, forward and back.
+
+    (The clock of a small preloaded library: the machine's own clock belongs to others. libfaketime makes the engine
+    hang while it loads.)
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise Unavailable("stepping the clock needs a C compiler; install the Debian package gcc")
+    with folder() as place:
+        library = place / "stepped_clock.so"
+        source = [str(HERE / "stepped_clock.c"), "-o", str(library)]
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", *source, "-ldl"], check=True, capture_output=True)
+        port, gallery, offset = free_port(), place / "people.gallery", place / "offset"
+        some_gallery().save(gallery)
+        offset.write_bytes(struct.pack("q", 0))
+        (place / "cams.yaml").write_text(
+            yaml.safe_dump({
+                "cameras": [{"name": "a", "url": "synthetic://street?seed=7&people=4&fps=10&width=320&height=192"}],
+                "gallery": str(gallery), "publish": {"endpoint": f"tcp://127.0.0.1:{port}"},
+                "match": {"threshold": -1, "repeat_s": 0}, "operations": {"port": port + 2, "log": "json"},
+            })
+        )  # fmt: skip
+        environment = {**os.environ, "LD_PRELOAD": str(library), "CLOCK_OFFSET_FILE": str(offset)}
+        log = open(place / "log", "w+")  # noqa: SIM115
+        stream = subprocess.Popen(
+            [sys.executable, "runtime/stream.py", "--cams", str(place / "cams.yaml")],
+            cwd=REPOSITORY, env=environment, stdout=log, stderr=log,
+        )  # fmt: skip
+        events: list[dict] = []
+        try:
+            with Client(f"tcp://127.0.0.1:{port}", ["match."]) as client:
+                for step in (0, 3600, -3600, 0):
+                    with open(offset, "r+b") as file:  # in place: the processes have it mapped
+                        file.write(struct.pack("q", step))
+                    # The engine's start takes a while; later a second of events for each step is enough.
+                    end = time.monotonic() + (4.0 if long else 1.2)
+                    while time.monotonic() < end or not events:
+                        event = client.receive(30 if not events else 1)
+                        if event is None:
+                            break
+                        events.append(event)
+                lost = client.status().lost
+            metrics = urllib.request.urlopen(f"http://127.0.0.1:{port + 2}/metrics", timeout=5).read().decode()
+        finally:
+            stream.terminate()
+            stream.wait(20)
+            log.seek(0)
+            text = log.read()
+            log.close()
+    walls = [from_iso(e["frame"]["time"]) for e in events]
+    monotonic = [e["frame"]["monotonic"] for e in events]
+    steps = [round(b - a) for a, b in itertools.pairwise(walls) if abs(b - a) > 1000]
+    forward = all(b >= a for a, b in itertools.pairwise(monotonic))
+    longest = max(b - a for a, b in itertools.pairwise(monotonic))
+    ages = [from_iso(e["time"]) - w for e, w in zip(events, walls, strict=True)]
+    calm = [age for age in ages if abs(age) < 1000]  # an event may straddle a step
+    total = next(float(s.split()[-1]) for s in metrics.splitlines() if s.startswith("personsearch_latency_seconds_sum"))
+    return Outcome(
+        "a preloaded clock: +1 h, -2 h, +1 h while the stream runs",
+        f"wall stamps follow ({', '.join(f'{s:+d} s' for s in steps)}), monotonic stamps only grow: "
+        f"{forward}, largest step "
+        f"{longest:.2f} s; {len(events)} events, {lost} lost; no negative duration",
+        len(steps) == 3 and forward and longest < 3 and lost == 0 and total > 0 and min(calm) > -0.05
+        and "Traceback" not in text,
+        {"steps": steps, "events": len(events)},
+    )  # fmt: skip
+
+
+def password_in_url(long: bool) -> Outcome:
+    """Cameras whose URLs hold a password fail in every way; then everything that came out is searched for it."""
+    from harness import DeadServer, PictureServer, RtspServer
+
+    secret = "s3cr3t-hunter2"
+    dead, pictures = DeadServer(), PictureServer()
+    servers = []
+    urls = {
+        "refused": f"rtsp://user:{secret}@127.0.0.1:{free_port()}/x",
+        "dead": f"rtsp://user:{secret}@127.0.0.1:{dead.port}/x",
+        "works": f"http://user:{secret}@127.0.0.1:{pictures.port}/stream.mjpg?token={secret}",
+        "no_host": f"rtsp://user:{secret}@no-such-host.invalid/x",
+        "from_env": "rtsp://user:${env:FAULT_SECRET}@127.0.0.1:9/x",
+    }
+    try:
+        servers.append(RtspServer(user="user", password="another"))
+        urls["wrong"] = servers[0].url.replace("rtsp://", f"rtsp://user:{secret}@")
+    except Unavailable:
+        pass
+    with folder() as place:
+        port, gallery = free_port(4), place / "people.gallery"
+        some_gallery().save(gallery)
+        cams = place / "cams.yaml"
+        content = {
+            "cameras": [{"name": name, "url": url} for name, url in urls.items()], "gallery": str(gallery),
+            "publish": {"endpoint": f"tcp://127.0.0.1:{port}"}, "operations": {"port": port + 2},
+            "journal": {"path": str(place / "events.journal")},
+        }  # fmt: skip
+        cams.write_text(yaml.safe_dump(content))
+        log = open(place / "log", "w+")  # noqa: SIM115
+        environment = {**os.environ, "FAULT_SECRET": secret}
+        stream = subprocess.Popen(
+            [sys.executable, "runtime/stream.py", "--cams", str(cams), "--keep-trying"],
+            cwd=REPOSITORY, env=environment, stdout=log, stderr=log,
+        )  # fmt: skip
+        seen: dict[str, str] = {}
+        heard = ""
+        try:
+            with Client(f"tcp://127.0.0.1:{port}", since="kept") as client:
+                end = time.monotonic() + 30
+                while time.monotonic() < end and len(seen) < len(urls):
+                    event = client.receive(1)
+                    if event is not None:
+                        heard += json.dumps(event)
+                        if event["type"] == "camera":
+                            seen[event["camera"]] = event["cause"] or event["state"]
+                bad = {**content, "cameras": [*content["cameras"], urls["dead"], {"name": "x y", "url": urls["dead"]}]}
+                cams.write_text(yaml.safe_dump(bad))  # a bad reload must not tell it either
+                while (event := client.receive(5)) is not None:
+                    heard += json.dumps(event)
+                    if event["type"] == "settings":
+                        break
+            metrics = urllib.request.urlopen(f"http://127.0.0.1:{port + 2}/metrics", timeout=5).read().decode()
+            arguments = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in [stream.pid, *children(stream.pid)])
+        finally:
+            stream.terminate()
+            stream.wait(20)
+        error = subprocess.run(
+            [sys.executable, "runtime/stream.py", "--cams", str(cams)],
+            cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        log.seek(0)
+        places = {
+            "logs": log.read(), "events": heard, "metrics": metrics, "errors": error.stderr + error.stdout,
+            "journal": (place / "events.journal").read_bytes().decode(errors="replace"), "arguments": arguments,
+        }  # fmt: skip
+        log.close()
+    for server in (dead, pictures, *servers):
+        server.close()
+    leaks = [name for name, text in places.items() if secret in text]
+    expected = {
+        "refused": "refused",
+        "dead": "timeout",
+        "works": "online",
+        "no_host": "not_found",
+        "from_env": "refused",
+    }
+    wrong = {
+        k: seen.get(k) for k, v in {**expected, **({"wrong": "auth"} if servers else {})}.items() if seen.get(k) != v
+    }
+    return Outcome(
+        f"a password in {len(urls)} camera URLs that fail in different ways, and a bad reload",
+        f"searched {', '.join(places)}: found in {', '.join(leaks) or 'none'}; "
+        f"causes told: {', '.join(sorted(set(seen.values())))}",
+        not leaks and not wrong and error.returncode == 2 and "rejected" in heard,
+        {"leaks": leaks, "causes": seen},
+    )
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(part) for part in text.split()]

@@ -1,0 +1,152 @@
+"""Faults of storage: killed enrolment, full disk."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from harness import (
+    Outcome,
+    Running,
+    folder,
+    small_disk,
+    street_video,
+    wait_for,
+)
+
+from personsearch.core.errors import GalleryError
+from personsearch.runtime.client import Client
+from personsearch.runtime.events import EventFactory
+from personsearch.runtime.gallery import enrol, load_gallery
+from personsearch.runtime.publisher import Publisher
+from personsearch.runtime.recorder import Recorder
+from personsearch.runtime.settings import JournalSettings, PublishSettings
+
+ENROL_LOOP = """
+import os, sys, numpy as np
+from personsearch.runtime.gallery import enrol
+row = np.zeros(256, np.float32); row[0] = 1
+for line in sys.stdin:                 # each line is one life: a forked child that enrols until it is killed
+    child = os.fork()
+    if child == 0:
+        number = int(line)
+        while True:
+            enrol(sys.argv[1], "a" * 16, 256, f"Person {number}", [row])
+            number += 1
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("dead", flush=True)
+"""
+
+
+def killed_enrolment(long: bool) -> Outcome:
+    """SIGKILL at random moments while people are enrolled one after the other."""
+    kills, rng = (1000 if long else 60), random.Random(3)
+    torn = people = lost = 0
+    with folder() as place:
+        path = place / "people.gallery"
+        enrol(path, "a" * 16, 256, "First", [np.eye(256, dtype=np.float32)[0]])
+        process = subprocess.Popen(
+            [sys.executable, "-c", ENROL_LOOP, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        known = 1
+        for number in range(kills):
+            process.stdin.write(f"{number * 1000}\n")
+            process.stdin.flush()
+            child = int(process.stdout.readline())
+            time.sleep(rng.uniform(0, 0.02))
+            os.kill(child, signal.SIGKILL)
+            process.stdout.readline()
+            try:
+                people = len(load_gallery(path, "a" * 16, 256).people)
+            except GalleryError:
+                torn += 1
+                continue
+            lost += people < known  # nobody who was there may be gone
+            known = people
+            if people > 300:  # keep the file small, so that many kills fit into a minute
+                path.unlink()
+                enrol(path, "a" * 16, 256, "First", [np.eye(256, dtype=np.float32)[0]])
+                known = 1
+        process.stdin.close()
+        process.wait(10)
+        left = len(list(place.glob(".*.partial")))
+        enrol(path, "a" * 16, 256, "Last", [np.eye(256, dtype=np.float32)[1]])
+        left_after = len(list(place.glob(".*.partial")))
+    return Outcome(
+        f"kill -9 {kills} times at random moments of enrolment",
+        f"{torn} torn, {lost} people lost; {left} partial file(s) left, {left_after} after the next enrolment",
+        torn == 0 and lost == 0 and left_after == 0,
+        {"kills": kills, "torn": torn, "lost": lost},
+    )
+
+
+def disk_full(long: bool) -> Outcome:
+    """Journal, gallery and recording on a 4 MB disk that is filled up, then emptied."""
+    with small_disk(4) as disk, folder() as place:
+        gallery = disk / "people.gallery"
+        enrol(gallery, "a" * 16, 256, "Ada", [np.eye(256, dtype=np.float32)[0]])
+        settings = JournalSettings(path=str(disk / "events.journal"))
+        publisher = Publisher(PublishSettings(endpoint="tcp://127.0.0.1:*"), settings, "full")
+        events = EventFactory("full")
+        client = Client(publisher.endpoint, since="now")
+        client.receive(2)
+        url = str(street_video(place / "v.avi"))
+        recorder = Recorder(disk / "rec", min_free_mb=1)
+        with Running([{"name": "a", "url": url, "end": "loop"}]) as running:
+            running.pipeline.recorder = recorder
+            running.ready()
+            counters = running.pipeline.camera("a").counters
+            wait_for(lambda: counters.analysed > 5, 20)
+            filler = open(disk / "filler", "wb", buffering=0)  # noqa: SIM115
+            try:
+                while filler.write(b"x" * 4096):
+                    pass
+            except OSError:
+                pass
+            analysed = counters.analysed
+            for number in range(3000):
+                publisher.publish(events.camera_state("a", "online", "", str(number), time.time()))
+            live = sum(client.receive(3) is not None for _ in range(3000))
+            failing = publisher.journal.failing
+            refused = ""
+            try:
+                rows = list(np.random.default_rng(0).normal(size=(4000, 256)).astype(np.float32))
+                enrol(gallery, "a" * 16, 256, "Bo", rows)
+            except GalleryError as error:
+                refused = str(error)
+            people = load_gallery(gallery, "a" * 16, 256).people
+            wait_for(lambda: recorder.paused, 5)
+            wait_for(lambda: counters.analysed > analysed + 5, 20)
+            filler.close()
+            (disk / "filler").unlink()
+            recovery = wait_for(lambda: not publisher.journal.failing, 10)
+            wait_for(lambda: not recorder.paused or disk_free(disk) < 1.1, 5)
+        recorder.close()
+        with Client(publisher.endpoint, since="kept") as late:
+            kept = 0
+            while kept < 3000 and late.receive(4) is not None:
+                kept += 1
+        client.close()
+        publisher.close()
+    return Outcome(
+        "a 4 MB tmpfs with journal, gallery and recording, filled to the last byte",
+        f"{live} of 3000 events came live, matching went on, recording paused, enrolment refused "
+        f"('{refused.rpartition('(')[2][:23]}...'); {recovery:.1f} s after room was made the journal held "
+        f"{kept} of 3000",
+        live == 3000 and kept == 3000 and bool(failing) and "cannot be written" in refused and people == ["Ada"],
+        {"live": live, "kept_after": kept, "recovery_s": round(recovery, 2)},
+    )
+
+
+def disk_free(path: Path) -> float:
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize / 1e6

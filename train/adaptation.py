@@ -1,0 +1,158 @@
+"""Fine-tune a bundle's weights on a user's own footage, and say honestly whether it helped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from personsearch.core.engines import BundleSearcher
+from personsearch.core.errors import BundleError, DataError
+from personsearch.core.evaluation import Run, Searcher, run_model, score_run
+from personsearch.core.records import ImageTruth
+from personsearch.train.checkpoint import checkpoint_settings, load_checkpoint
+from personsearch.train.detector_teacher import DetectorTeacher
+from personsearch.train.footage import label_footage
+from personsearch.train.json_data import load_json, read_people
+from personsearch.train.loop import Trainer
+from personsearch.train.samples import read_image
+from personsearch.train.settings import TrainSettings
+from personsearch.train.torch_searcher import TorchSearcher
+
+WEIGHTS, LABELS, REPORT = "weights.pth", "footage", "adapt"
+LEAST_PEOPLE = 50
+STEPS_PER_EPOCH = 50
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    videos: tuple[str, ...]
+    bundle: str
+    out: str
+    detector: str = ""
+    teacher: str = ""
+    every: int = 4
+    max_frames: int = 0
+    held_out: float = 0.25
+    steps: int = 300
+    batch: int = 8
+    rate: float = 1e-4
+
+
+def label(options: AdaptOptions, note: Callable[[str], None] = print) -> Path:
+    """The labelled footage's folder; made once, so that an interrupted adaptation goes on from it."""
+    folder = Path(options.out) / LABELS
+    if not (folder / "people.json").exists():
+        searcher = BundleSearcher(options.bundle)
+        if options.detector:
+            detect: Callable[[np.ndarray], np.ndarray] = DetectorTeacher(options.detector, 960, 0.3)
+        else:  # its own finds: nothing new for the detector, but identities from tracks
+            detect = lambda image: searcher.detect([image])[0].boxes  # noqa: E731
+        label_footage(
+            options.videos, folder, detect, searcher.embed,
+            every=options.every, max_frames=options.max_frames, held_out=options.held_out,
+        )  # fmt: skip
+    content = read_people(folder)
+    people = sum(len(frame.people) for frame in content.images)
+    identities = {p.identity for frame in content.images for p in frame.people} - {None}
+    note(f"footage: {len(content.images)} frames, {people} people, {len(identities)} tracks, "
+         f"{len(content.queries)} of them new in the held-out part")  # fmt: skip
+    if people < LEAST_PEOPLE or not content.queries:
+        raise DataError(
+            f"too little to adapt to: expected at least {LEAST_PEOPLE} sightings, and people who appear for the first "
+            f"time in the held-out part, got {people} and {len(content.queries)}; give longer footage, a larger "
+            "--held-out, or a smaller --every"
+        )
+    return folder
+
+
+def settings_for(options: AdaptOptions, folder: Path) -> TrainSettings:
+    """The bundle's own model on the footage: gentle, with the detector left as it is."""
+    weights = Path(options.bundle) / WEIGHTS
+    if not weights.is_file():
+        raise BundleError(f"{weights}: missing; adapting needs a bundle that was exported with --with-weights")
+    trained = checkpoint_settings(load_checkpoint(weights), weights)
+    data = {
+        "workers": 1,
+        "train": [{"format": "json", "root": str(folder)}],
+        "test": {"format": "json", "root": str(folder)},
+        "augment": {
+            "flip": 0.5, "zoom": [0.7, 1.5], "colour": 0.5, "degrade": 0.3, "occlude": 0.3,
+            "recolour_people": 0.2 if options.teacher else 0.0, "mix_people": 0.2 if options.teacher else 0.0,
+        },
+    }  # fmt: skip
+    return TrainSettings.model_validate({
+        "out": options.out, "init": str(weights), "model": trained.model.model_dump(), "data": data,
+        "loss": {"rpn": 0.0, "detection": 0.0, "identity": 0.2, "distillation": 1.0 if options.teacher else 0.0},
+        "teacher": {"embedding": options.teacher, "boxes_per_image": 6},
+        "optimiser": {
+            "kind": "adamw", "rate": options.rate, "detector_rate": 0.0, "weight_decay": 0.02,
+            "batch": options.batch, "epochs": max(1, round(options.steps / STEPS_PER_EPOCH)),
+            "steps_per_epoch": min(options.steps, STEPS_PER_EPOCH), "warmup_epochs": 0.5, "schedule": "cosine",
+            "clip_norm": 5.0, "amp": "bf16",
+        },
+        "evaluate_every": 0,
+    })  # fmt: skip
+
+
+def measure(searcher: Searcher, folder: Path, min_score: float) -> dict[str, float]:
+    """Figures on the held-out part, against the teachers' labels."""
+    data = load_json(folder, "test")
+    run = run_model(
+        searcher, data.images, data.queries, read_image, min_score=min(0.05, min_score),
+        progress=lambda steps: tqdm(steps, desc="held-out part", unit="batch", leave=False),
+    )  # fmt: skip
+    figures = score_run(run, data.images, data.queries, min_score=min_score).figures()
+    chosen = {name: figures[name] for name in ("mAP", "top-1", "re-ID mAP", "re-ID top-1", "detection AP")}
+    return {**chosen, "cosine of different people": cosine_of_different_people(run, data.images)}
+
+
+def cosine_of_different_people(run: Run, truths: list[ImageTruth]) -> float:
+    """Mean cosine of annotated people with different identities: near 1, the embeddings have collapsed."""
+    rows = [run.annotated[t.name][t.identities >= 0] for t in truths]
+    identities = np.concatenate([t.identities[t.identities >= 0] for t in truths])
+    embeddings = np.concatenate(rows) if rows else np.zeros((0, 1))
+    different = identities[:, None] != identities[None]
+    return float((embeddings @ embeddings.T)[different].mean()) if different.any() else 0.0
+
+
+def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
+    """Label, measure, fine-tune, measure again. Returns 0, or 130 if the user stopped the training."""
+    folder = label(options, note)
+    settings = settings_for(options, folder)
+    out = Path(options.out)
+    resume = (out / "last.pth").exists()
+    trainer = Trainer(settings, resume=resume)
+    before_file = out / f"{REPORT}-before.json"
+    min_score = settings.model.roi.min_score
+    if before_file.exists():
+        before = json.loads(before_file.read_text(encoding="utf-8"))
+    else:
+        from personsearch.train.checkpoint import load_network
+
+        network, _ = load_network(settings.init)
+        before = measure(TorchSearcher(network), folder, min_score)
+        before_file.write_text(json.dumps(before), encoding="utf-8")
+    if not trainer.run():
+        note(f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on from there")
+        return 130
+    after = measure(TorchSearcher(trainer.network, trainer.device), folder, min_score)
+    lines = ["| held-out part of the footage | before | after |", "|---|---|---|"]
+    lines += [f"| {name} | {before[name]:.3f} | {after[name]:.3f} |" for name in before]
+    verdict = (
+        f"better: export it with `python export/to_trt.py {out / 'last.pth'} --with-weights`, and enrol people anew"
+        if after["mAP"] > before["mAP"]
+        else "not better on people it was not trained on: keep the bundle as it is, or give longer footage"
+    )
+    text = "\n".join(lines)
+    note(f"{text}\n{verdict}")
+    (out / f"{REPORT}.md").write_text(
+        f"# Adaptation of {options.bundle}\n\nLabels are the teachers' own, so the figures compare the two models and "
+        f"are no benchmark.\n\n{text}\n\nThe adapted model is {verdict}.\n",
+        encoding="utf-8",
+    )
+    return 0
