@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Time and profile training steps on the synthetic street: `python train/profile_step.py --config configs/paper.yaml`.
 
-Prints images per second, processor time, peak memory and the slowest operations. Needs no data set: the street's frames are letterboxed
-to the configured canvas; weights are random, so proposals are too, which costs the same.
+Prints images per second, processor time, peak memory and the slowest operations. Needs no data set: the street's
+frames are letterboxed to the configured canvas; weights are random, so proposals are too, which costs the same.
 """
 
 from __future__ import annotations
