@@ -164,7 +164,7 @@ def not_within(queries: Sequence[Query], truths: Sequence[ImageTruth], frames: i
     cameras = {t.name: t.camera for t in truths}
     galleries = []
     for query in queries:
-        number, camera = numbers[query.image], cameras[query.image]
+        number, camera = numbers.get(query.image, 0), cameras.get(query.image)
         galleries.append([n for n, k in numbers.items() if cameras[n] != camera or abs(k - number) >= frames])
     return galleries
 

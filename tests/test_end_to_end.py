@@ -40,7 +40,9 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path) -> None:
     whole = run("train/run.py", "--config", config, f"out={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
     assert "mAP" in whole.stdout
-    assert (tmp_path / "whole" / "summary.md").is_file()
+    summary = (tmp_path / "whole" / "summary.md").read_text()
+    assert all(words in summary for words in ("training images", "| mAP |", "curves.png", "steps_per_epoch: 3"))
+    assert (tmp_path / "whole" / "curves.png").stat().st_size > 5000
     from personsearch.core.config import load_settings
     from personsearch.train.loop import Trainer
     from personsearch.train.settings import TrainSettings

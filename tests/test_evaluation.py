@@ -148,6 +148,16 @@ def test_a_quarter_of_prws_queries_on_its_whole_gallery_score_in_seconds() -> No
     assert 0.05 < scores.mean_ap < 0.95
 
 
+@pytest.mark.slow
+def test_the_whole_protocol_at_prws_size_scores_in_a_minute() -> None:
+    queries, embeddings, truths, found = prw_sized(6112, 2057)
+    began = time.perf_counter()
+    search_scores(queries, embeddings, truths, found, min_score=0.5)
+    seconds = time.perf_counter() - began
+    print(f"{len(queries)} queries x {len(truths)} frames, {sum(map(len, found.values()))} detections: {seconds:.1f} s")
+    assert seconds < 60
+
+
 def test_evaluate_prints_intervals_variants_and_draws_a_retrieval(tiny_checkpoint: Path, tmp_path: Path) -> None:
     from personsearch.train.convert_data import convert_splits
     from personsearch.train.settings import SourceSettings

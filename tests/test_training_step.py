@@ -99,6 +99,18 @@ def test_a_broken_loss_stops_the_run_names_the_step_and_keeps_the_last_checkpoin
     assert (tmp_path / "last.pth").read_bytes() == kept
 
 
+def test_an_empty_test_split_is_named_before_training(tmp_path: Path) -> None:
+    (tmp_path / "people.json").write_text('{"images": [{"file": "a.jpg"}]}')
+    config = tiny_config(tmp_path)
+    config["data"]["test"] = {"format": "json", "root": str(tmp_path)}
+    with pytest.raises(DataError, match="the test split has 0 images and 0 queries"):
+        Trainer(TrainSettings.model_validate(config))
+    config["data"]["train"], config["data"]["test"] = [config["data"]["test"]], config["data"]["train"][0]
+    (tmp_path / "people.json").write_text('{"images": []}')
+    with pytest.raises(DataError, match="the training split is empty"):
+        Trainer(TrainSettings.model_validate(config))
+
+
 def test_sampling_depends_on_the_draw_and_not_on_the_batch(tmp_path: Path) -> None:
     made = trainer(tmp_path)
     made.network.eval()

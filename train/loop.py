@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from personsearch.core.errors import CheckpointError
+from personsearch.core.errors import CheckpointError, DataError
 from personsearch.core.evaluation import Report, run_model, score_run
 from personsearch.train import distributed
 from personsearch.train.alignment import align_projection
 from personsearch.train.checkpoint import fill, fill_detector, load_checkpoint, save_checkpoint
-from personsearch.train.csp import CSPStem
 from personsearch.train.initial_weights import load_yolox_nano
 from personsearch.train.network import PersonSearch, Sampled, Targets
 from personsearch.train.oim import OIMLoss
+from personsearch.train.optimiser import make_optimiser, rate_factor
 from personsearch.train.osnet import OmniScaleHead
 from personsearch.train.progress import Progress
 from personsearch.train.protonorm import BACKGROUND
@@ -46,6 +46,12 @@ class Trainer:
         teacher = EmbeddingTeacher(settings.teacher.embedding) if settings.teacher.embedding else None
         canvas = (settings.model.height, settings.model.width)
         self.samples = Samples(settings.data, canvas, teacher, settings.teacher.boxes_per_image, settings.seed)
+        self.test = load_split(settings.data.test, "test")
+        if not self.test.images or not self.test.queries:
+            raise DataError(
+                f"{settings.data.test.root or settings.data.test.format}: the test split has {len(self.test.images)} "
+                f"images and {len(self.test.queries)} queries; validation needs both"
+            )
         self.network = PersonSearch(settings.model)
         self._initialise()
         identity = settings.model.identity
@@ -66,7 +72,7 @@ class Trainer:
         if settings.model.backbone == "resnet50" or settings.model.roi.head == "omniscale":
             # The residual head on a light stem does not gain.
             self.network.to(memory_format=torch.channels_last)
-        self.optimiser = _optimiser(settings, self.network)
+        self.optimiser = make_optimiser(settings.optimiser, self.network)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.optimiser.amp == "fp16")
         batch = settings.optimiser.batch * settings.optimiser.accumulate * distributed.world_size()
         self.steps_per_epoch = settings.optimiser.steps_per_epoch or math.ceil(len(self.samples) / batch)
@@ -110,8 +116,9 @@ class Trainer:
         ProtoNorm's statistics are those of each batch (over all processes); the LUT and the queue stand still until
         the step is done and then take the batches in order.
         """
+        factor = rate_factor(self.settings.optimiser, self.step, self.steps_per_epoch, self.total_steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = group["base_rate"] * self.rate_factor(self.step)
+            group["lr"] = group["base_rate"] * factor
         self.optimiser.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         written: list[Sampled] = []
@@ -168,15 +175,6 @@ class Trainer:
         if not rows or goals[0].shape[1] == 0:
             return sampled.embeddings.sum() * 0
         return self.teacher_space(torch.cat(rows), torch.cat(goals), torch.cat(ious))
-
-    def rate_factor(self, step: int) -> float:
-        """Linear warm-up from 1/1000, then steps of x0.1 or a cosine to zero."""
-        options, epoch = self.settings.optimiser, step / self.steps_per_epoch
-        warm = options.warmup_epochs * self.steps_per_epoch
-        factor = 1.0 if step >= warm else 0.001 + 0.999 * step / max(1.0, warm)
-        if options.schedule == "cosine":
-            return factor * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
-        return factor * 0.1 ** sum(epoch >= drop for drop in options.drop_epochs)
 
     # --- the run ----------------------------------------------------------------------------------------------
 
@@ -256,9 +254,9 @@ class Trainer:
 
     def evaluate(self) -> Report:
         """Scores on the test split of the configuration."""
-        data = load_split(self.settings.data.test, "test")
+        data, min_score = self.test, self.settings.model.roi.min_score
         run = run_model(TorchSearcher(self.network, self.device), data.images, data.queries, read_image, min_score=0.01)
-        return score_run(run, data.images, data.queries, min_score=self.settings.model.roi.min_score)
+        return score_run(run, data.images, data.queries, min_score=min_score, galleries=data.galleries)
 
     # --- state ------------------------------------------------------------------------------------------------
 
@@ -319,26 +317,3 @@ def _device(name: str) -> str:
 def _to(target: Targets, device: torch.device) -> Targets:
     move = [None if t is None else t.to(device) for t in (target.boxes, target.labels, target.teacher, target.known)]
     return Targets(*move, target.draw, target.replaced)  # type: ignore[arg-type]
-
-
-def _optimiser(settings: TrainSettings, network: PersonSearch) -> torch.optim.Optimizer:
-    """Two groups: the detector's published weights may learn at another rate, or not at all (0)."""
-    options = settings.optimiser
-    parts = [*network.stem.detector_parts(), network.rpn] if isinstance(network.stem, CSPStem) else []
-    detector = {p for part in parts for p in part.parameters()} if options.detector_rate != 1 else set()
-    if options.detector_rate == 0:
-        for p in detector:
-            p.requires_grad_(False)
-    groups = [
-        {
-            "params": [p for p in network.parameters() if p.requires_grad and p not in detector],
-            "base_rate": options.rate,
-        },
-        {"params": [p for p in detector if p.requires_grad], "base_rate": options.rate * options.detector_rate},
-    ]
-    groups = [g for g in groups if g["params"]]
-    if options.kind == "sgd":
-        return torch.optim.SGD(
-            groups, options.rate, momentum=options.momentum, weight_decay=options.weight_decay, fused=True
-        )
-    return torch.optim.AdamW(groups, options.rate, weight_decay=options.weight_decay, fused=True)

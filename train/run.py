@@ -41,7 +41,9 @@ def _main() -> int:
         if leader:
             print(describe(trainer))
         trainer.network.train()
-        losses = trainer.train_step(next(trainer.batches()))
+        batches = trainer.batches()
+        losses = trainer.train_step(next(batches))
+        batches.close()  # ends the loading processes
         if leader:
             print("dry run: one step works: " + ", ".join(f"{k} {v:.3f}" for k, v in losses.items()))
         return 0
@@ -52,11 +54,13 @@ def _main() -> int:
             )
         return 130
     if not leader:
+        distributed.stop()
         return 0
     report = trainer.evaluate()
     path = write_summary(trainer, report)
     for name, value in report.figures().items():
         print(f"{name:18s} {value:.3f}")
+    distributed.stop()
     print(f"checkpoint {last}\nsummary    {path}")
     return 0
 
