@@ -19,7 +19,7 @@ ROI_ALIGN = "RoIAlign"
 class GraphStats:
     nodes: Counter[str]  # operator -> count
     products: dict[str, int]  # stage -> multiply-adds of its convolutions and matrix products, for a whole batch
-    quantised: int  # convolutions that read int8
+    quantised: int  # convolutions with int8 weights
     halved: int  # convolutions and matrix products that compute in float16
     opset: int
 
@@ -55,7 +55,7 @@ def graph_stats(path: Path) -> GraphStats:
         scope = node.name.split("/")[1:-1]
         stage = scope[0] if scope else ROI_ALIGN
         products[stage] = products.get(stage, 0) + int(np.prod(result)) * inner
-        maker = makers.get(node.input[0])
+        maker = makers.get(node.input[1])
         quantised += node.op_type == "Conv" and maker is not None and maker.op_type == "DequantizeLinear"
         halved += types.get(node.output[0]) == onnx.TensorProto.FLOAT16
     opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))

@@ -89,13 +89,14 @@ def test_int8_graph_quantises_dense_inner_convolutions_with_float_biases(graphs:
     makers = {output: node for node in model.graph.node for output in node.output}
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     quantised = [
-        n for n in model.graph.node
-        if n.op_type == "Conv" and n.input[0] in makers and makers[n.input[0]].op_type == "DequantizeLinear"
+        node for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1] in makers and makers[node.input[1]].op_type == "DequantizeLinear"
     ]  # fmt: skip
     assert len(quantised) >= 10
     for node in quantised:
         assert not node.name.startswith(("/rpn/person", "/rpn/box.", "/rpn/objectness"))
         assert all(a.i == 1 for a in node.attribute if a.name == "group")
+        assert makers[node.input[0]].op_type == "DequantizeLinear"
         kernel = makers[node.input[1]]
         assert weights[kernel.input[0]].data_type == onnx.TensorProto.INT8
         assert len(weights[kernel.input[1]].dims) == 1  # a scale for each output channel

@@ -20,17 +20,38 @@ def boxes_of(kind: str) -> torch.Tensor:
         boxes = torch.tensor(
             [[0.0, 0, 160, 96], [159.0, 95, 160, 96], [0.0, 0, 1, 1], [-9.0, -9, -8, -8], [0, 0, 0, 0]]
         )
+    if kind == "far outside":  # nothing of the image is in them
+        boxes = torch.tensor(
+            [[-900.0, -900, -800, -850], [500.0, 500, 700, 600], [-50, 10, -20, 60], [10, 200, 60, 300]]
+        )
+    if kind == "inverted":  # x2 < x1: both take a side of one cell
+        boxes = boxes[:, [2, 3, 0, 1]]
+    if kind == "whole cells":  # sampling points fall on cell centres and on the last row
+        boxes = torch.tensor([[16.0, 16, 48, 48], [128, 64, 160, 96], [0, 64, 160, 96], [144, 80, 176, 112]])
     return boxes
 
 
-@pytest.mark.parametrize("kind", ["inside", "outside", "zero", "edges"])
-@pytest.mark.parametrize(("stride", "size"), [(4, (24, 12)), (16, (14, 14))])
+KINDS = ["inside", "outside", "zero", "edges", "far outside", "inverted", "whole cells"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("stride", "size"), [(1, (16, 8)), (4, (24, 12)), (16, (14, 14))])
 def test_roi_align_equals_torchvision(kind: str, stride: int, size: tuple[int, int]) -> None:
     feature = torch.randn(1, 6, 96 // stride, 160 // stride, generator=torch.Generator().manual_seed(1))
     boxes = boxes_of(kind)
     expected = roi_align(feature, [boxes], size, 1 / stride, 2, False)
     columns, rows = roi_weights(boxes[None], size, tuple(feature.shape[-2:]), 1 / stride, 2)
-    assert torch.allclose(roi_align_static(feature, columns, rows), expected, atol=2e-5)
+    # Absolute, because a sampling point at pixel 100 carries 1e-5 of rounding, and two of these products meet.
+    assert torch.allclose(roi_align_static(feature, columns, rows), expected, atol=1e-4 if stride == 1 else 2e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_roi_align_is_exact_in_float64(kind: str) -> None:
+    feature = torch.randn(1, 3, 24, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    boxes = boxes_of(kind).double()
+    expected = roi_align(feature, [boxes], (14, 14), 0.25, 2, False)
+    columns, rows = roi_weights(boxes[None], (14, 14), (24, 40), 0.25, 2)
+    assert torch.allclose(roi_align_static(feature, columns, rows), expected, atol=1e-12)
 
 
 def test_roi_align_keeps_the_images_of_a_batch_apart() -> None:
@@ -41,22 +62,61 @@ def test_roi_align_keeps_the_images_of_a_batch_apart() -> None:
     assert torch.allclose(roi_align_static(feature, columns, rows), expected, atol=2e-5)
 
 
+def greedy(boxes: torch.Tensor, threshold: float) -> torch.Tensor:
+    """torchvision's NMS of boxes that are sorted by falling score, as 0/1."""
+    kept = torch.zeros(len(boxes))
+    kept[nms(boxes, torch.linspace(1, 0, len(boxes)), threshold)] = 1
+    return kept
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.5, 0.7])
 @pytest.mark.parametrize("seed", range(10))
-def test_nms_equals_greedy_nms_in_a_crowd(seed: int) -> None:
+def test_nms_equals_greedy_nms_in_a_crowd(seed: int, threshold: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     corner = torch.rand(1000, 2, generator=generator) * 300
     boxes = torch.cat([corner, corner + torch.rand(1000, 2, generator=generator) * 80 + 20], 1)
-    scores = torch.linspace(1, 0, 1000)
-    kept = torch.zeros(1000)
-    kept[nms(boxes, scores, 0.5)] = 1
-    assert torch.equal(nms_static(boxes[None], torch.ones(1, 1000), 0.5, 16)[0], kept)
+    assert torch.equal(nms_static(boxes[None], torch.ones(1, 1000), threshold, 16)[0], greedy(boxes, threshold))
+
+
+def test_nms_equals_greedy_nms_on_a_queue_of_people() -> None:
+    """A chain, each box overlapping only its neighbours: one round settles one link, so 16 rounds carry 16 links."""
+    left = torch.arange(16.0)[:, None] * 4
+    boxes = torch.cat([left, torch.zeros(16, 1), left + 10, torch.full((16, 1), 20.0)], 1)
+    expected = greedy(boxes, 0.4)
+    assert 1 < expected.sum() < 16
+    assert torch.equal(nms_static(boxes[None], torch.ones(1, 16), 0.4, 16)[0], expected)
+    assert not torch.equal(nms_static(boxes[None], torch.ones(1, 16), 0.4, 2)[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["outside", "zero", "edges", "inverted"])
+def test_nms_equals_greedy_nms_on_odd_boxes(kind: str) -> None:
+    boxes = boxes_of(kind)
+    if kind == "inverted":  # torchvision gives them negative areas; ours have none and overlap nobody
+        assert nms_static(boxes[None], torch.ones(1, len(boxes)), 0.5, 16).min() == 1
+        return
+    assert torch.equal(nms_static(boxes[None], torch.ones(1, len(boxes)), 0.5, 16)[0], greedy(boxes, 0.5))
+
+
+def test_nms_treats_an_overlap_equal_to_the_threshold_as_torchvision_does() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 4.9], [0, 0, 5, 5]])  # IoU 0.5, 0.49, 0.25
+    kept = nms_static(boxes[None], torch.ones(1, 4), 0.5, 16)[0]
+    assert torch.equal(kept, greedy(boxes, 0.5))
+    assert kept[1] == 1
 
 
 def test_nms_leaves_invalid_boxes_out_and_they_suppress_nobody() -> None:
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0.0, 0, 10, 10], [50.0, 50, 60, 60]]])
     assert nms_static(boxes, torch.tensor([[0.0, 1.0, 1.0]]), 0.5, 16).tolist() == [[0.0, 1.0, 1.0]]
+    assert nms_static(boxes, torch.zeros(1, 3), 0.5, 16).tolist() == [[0.0, 0.0, 0.0]]
 
 
 def test_nms_of_identical_boxes_keeps_the_first() -> None:
     boxes = torch.tensor([[[1.0, 1, 5, 5]] * 4])
     assert nms_static(boxes, torch.ones(1, 4), 0.5, 16).tolist() == [[1.0, 0.0, 0.0, 0.0]]
+
+
+def test_nms_keeps_the_images_of_a_batch_apart() -> None:
+    crowd, alone = boxes_of("inside")[:5], boxes_of("edges")
+    both = nms_static(torch.stack([crowd, alone]), torch.ones(2, 5), 0.3, 16)
+    assert torch.equal(both[0], greedy(crowd, 0.3))
+    assert torch.equal(both[1], greedy(alone, 0.3))
