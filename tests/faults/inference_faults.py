@@ -37,12 +37,12 @@ def engine_fails(long: bool) -> Outcome:
                     resource.prlimit(pid, resource.RLIMIT_AS, (used, used))
                     # A camera with bigger pictures makes the engine ask for memory that it does not get.
                     running.add_camera({"name": "big", "url": "synthetic://street?width=2560&height=1440&fps=5"})
-                failed, event = running.wait_event(30, began, type="engine", state="failed")
+                failed, event = running.wait_event(90, began, type="engine", state="failed")
                 if how == "out of memory":  # until then it worked: the camera had to come first
                     began = failed
                 reasons[how] = event["reason"]
                 captured = counters.captured
-                when, _ = running.wait_event(30, began, type="engine", state="ready")
+                when, _ = running.wait_event(90, began, type="engine", state="ready")
                 drained = counters.captured - captured
                 times[how] = max(times.get(how, 0.0), when - began)
     worst = max(times.values())

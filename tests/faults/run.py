@@ -117,7 +117,8 @@ def write(rows: list[dict[str, object]], command: str) -> None:
     MEASUREMENTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     lines = [
         "# Faults", "", "What the runtime survives, reproduced for real on loopback and measured. Written by",
-        f"`{command}` on {machine}; the raw figures are in `docs/measurements/faults.json`.", "",
+        f"`{command}` on {machine}; the raw figures are in `docs/measurements/faults.json`,",
+        "with the load average of the machine at that time.", "",
         "| fault | injected how | promised | measured | kept |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:
@@ -139,7 +140,10 @@ def main() -> int:
         if arguments.only not in fault.name:
             continue
         try:
-            row = reproduce(fault, not arguments.short) | {"form": "short" if arguments.short else "long"}
+            row = reproduce(fault, not arguments.short) | {
+                "form": "short" if arguments.short else "long",
+                "load_average": round(os.getloadavg()[0], 1),  # the machine may have had other work
+            }
         except Unavailable as reason:
             print(f"skipped  {fault.name}: {reason}", flush=True)
             continue
