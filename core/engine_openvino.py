@@ -91,7 +91,8 @@ class OpenVINOEngine:
         """The part of the model graph between the named tensors, as an inference request."""
         model = self._read(self._graph)
         names = self._names(model)
-        results = [self._ov.opset13.result(names[name]) for name in outputs]
+        ends = {name: end for end in model.get_results() for name in end.input(0).get_source_output().get_names()}
+        results = [ends[name] if name in ends else self._ov.opset13.result(names[name]) for name in outputs]
         parameters = []
         for name in inputs:
             port = names[name]

@@ -113,9 +113,10 @@ def measure(searcher: Searcher, folder: Path, min_score: float) -> dict[str, flo
 
 def cosine_of_different_people(run: Run, truths: list[ImageTruth]) -> float:
     """Mean cosine of annotated people with different identities: near 1, the embeddings have collapsed."""
-    rows = [run.annotated[t.name][t.identities >= 0] for t in truths]
-    identities = np.concatenate([t.identities[t.identities >= 0] for t in truths])
-    embeddings = np.concatenate(rows) if rows else np.zeros((0, 1))
+    named = [(run.annotated[t.name][t.identities >= 0], t.identities[t.identities >= 0]) for t in truths]
+    if not named:
+        return 0.0
+    embeddings, identities = (np.concatenate(part) for part in zip(*named, strict=True))
     different = identities[:, None] != identities[None]
     return float((embeddings @ embeddings.T)[different].mean()) if different.any() else 0.0
 

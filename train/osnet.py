@@ -104,7 +104,7 @@ class OmniScaleHead(nn.Module):
     """Pixels of one person -> identity features.
 
     size    (h, w) of the RoIs in pixels, multiples of 16
-    widths  channels of the first convolution and of the three stages; the last is the output's width
+    widths  channels of the first convolution and of the stages (published: three); the last is the output's width
 
     forward: (N, 3, h, w) BGR 0..255, labels ignored -> (N, widths[-1]). Each crop is normalised by its own mean and
     variance (instance normalisation), which makes the features independent of a camera's gain and tint.
@@ -125,7 +125,8 @@ class OmniScaleHead(nn.Module):
                 blocks.append(nn.AvgPool2d(2))
             self.stages.append(nn.Sequential(*blocks))
             channels = width
-        self.pool = nn.Conv2d(channels, channels, (size[0] // 16, size[1] // 16), groups=channels)
+        stride = 4 * 2 ** (len(stages) - 1)
+        self.pool = nn.Conv2d(channels, channels, (size[0] // stride, size[1] // stride), groups=channels)
         self.out_channels = channels
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -1,0 +1,107 @@
+"""Unlabelled footage becomes a data set: detections, tracks as identities, a held-out end."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import assert_user_error, run
+
+from personsearch.core.errors import DataError
+from personsearch.core.street import Street, StreetSettings
+from personsearch.train.adaptation import cosine_of_different_people
+from personsearch.train.footage import label_footage, read_frames
+from personsearch.train.json_data import load_json
+
+FRAMES = 60
+
+
+@pytest.fixture(scope="module")
+def street() -> Street:
+    return Street(StreetSettings(seed=9, people=4, cameras=2, identities=24))
+
+
+@pytest.fixture(scope="module")
+def video(street: Street, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("footage") / "street.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 384))
+    for number in range(FRAMES):
+        writer.write(street.frame(1, number * 5).image)
+    writer.release()
+    return path
+
+
+class Truth:
+    """The street's own boxes and one direction per person, in the order of the frames."""
+
+    def __init__(self, street: Street) -> None:
+        self.street, self.number = street, -1
+
+    def detect(self, _: np.ndarray) -> np.ndarray:
+        self.number += 1
+        return self.street.frame(1, self.number * 5).boxes
+
+    def embed(self, _: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        return np.eye(24, dtype=np.float32)[self.street.frame(1, self.number * 5).identities]
+
+
+def test_tracks_become_identities_and_the_end_is_held_out(street: Street, video: Path, tmp_path: Path) -> None:
+    truth = Truth(street)
+    made = label_footage([str(video)], tmp_path, truth.detect, truth.embed, every=1, held_out=0.4)
+    assert len(made.frames) == FRAMES
+    train, test = load_json(tmp_path, "train"), load_json(tmp_path, "test")
+    assert (len(train.images), len(test.images)) == (36, 24)
+    for images in (train.images, test.images):
+        for position, image in enumerate(images):
+            number = position + (36 if images is test.images else 0)
+            assert np.allclose(image.boxes, street.frame(1, number * 5).boxes, atol=0.1)
+    owners: dict[int, set[int]] = {}
+    for position, image in enumerate([*train.images, *test.images]):
+        for identity, person in zip(image.identities, street.frame(1, position * 5).identities, strict=True):
+            if identity >= 0:
+                owners.setdefault(int(identity), set()).add(int(person))
+    assert owners
+    assert all(len(people) == 1 for people in owners.values())  # no track mixes two people
+    trained = {int(i) for image in train.images for i in image.identities} - {-1}
+    assert not trained & {query.identity for query in test.queries}
+
+
+def test_without_tracking_nobody_has_an_identity(street: Street, video: Path, tmp_path: Path) -> None:
+    made = label_footage([str(video)], tmp_path, Truth(street).detect, every=20)
+    assert (len(made.frames), made.identities) == (3, 0)
+    assert not load_json(tmp_path, "test").images
+
+
+def test_a_limit_ends_a_source(video: Path) -> None:
+    assert len(list(read_frames(str(video), 2, 5))) == 5
+
+
+def test_unreadable_sources_are_named_without_their_password(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.avi: cannot be opened"):
+        next(read_frames(str(tmp_path / "none.avi"), 1))
+    with pytest.raises(DataError) as caught:
+        next(read_frames("http://u:secret@127.0.0.1:9/x", 1))
+    assert "secret" not in str(caught.value)
+
+
+def test_collapsed_embeddings_show_in_the_cosine() -> None:
+    from personsearch.core.evaluation import Run
+    from personsearch.core.records import ImageTruth
+
+    truth = ImageTruth("a.jpg", "", np.zeros((3, 4), np.float32), np.array([1, 2, -1]), 1)
+    for rows, expected in ((np.eye(3), 0.0), (np.ones((3, 3)) / np.sqrt(3), 1.0)):
+        run_of = Run({}, {"a.jpg": rows.astype(np.float32)}, np.zeros((0, 3)))
+        assert cosine_of_different_people(run_of, [truth]) == pytest.approx(expected)
+    assert cosine_of_different_people(Run({}, {}, np.zeros((0, 3))), []) == 0.0
+
+
+def test_adapting_reports_before_and_after_and_goes_on_when_stopped(video: Path, tmp_path: Path) -> None:
+    command = ["train/adapt.py", "--video", video, "--every", 1, "--out", tmp_path / "a", "--held-out", 0.4]
+    done = run(*command, "--steps", 2, "--batch", 2)
+    assert done.returncode == 0, done.stderr
+    assert "| mAP |" in done.stdout
+    assert "before" in (tmp_path / "a" / "adapt.md").read_text()
+    again = run(*command, "--steps", 2, "--batch", 2)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
+    assert_user_error(run("train/adapt.py", "--video", "rtsp://127.0.0.1/x"), "--frames")
