@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import box_iou, nms, roi_align
+from torchvision.ops import box_iou, nms
 
 from personsearch.train.anchors import AnchorRPN, random_order
 from personsearch.train.coder import ROI_WEIGHTS, clip_boxes, decode, encode, wide
@@ -17,9 +17,9 @@ from personsearch.train.distributed import average_count
 from personsearch.train.osnet import OmniScaleHead
 from personsearch.train.protonorm import BACKGROUND, make_norm
 from personsearch.train.resnet import ResNetHead, ResNetStem
+from personsearch.train.roi_pooling import SAMPLING_RATIO as SAMPLING_RATIO
+from personsearch.train.roi_pooling import pool
 from personsearch.train.settings import ModelSettings, RoiSettings
-
-SAMPLING_RATIO = 2
 
 
 @dataclass
@@ -110,14 +110,7 @@ class PersonSearch(nn.Module):
         roi = self.settings.roi
         scale = 1.0 / self.stem.roi_stride
         # In float32 also under autocast: boxes near 1024 px move by a pixel in half precision.
-        crops = roi_align(
-            wide(feature),
-            [b.to(wide(feature).dtype) for b in boxes],
-            (roi.height, roi.width),
-            scale,
-            SAMPLING_RATIO,
-            False,
-        )
+        crops = pool(wide(feature), [b.to(wide(feature).dtype) for b in boxes], (roi.height, roi.width), scale)
         return crops.contiguous(memory_format=torch.channels_last)
 
     def embed(self, vectors: Tensor, labels: Tensor | None = None) -> Tensor:
