@@ -342,7 +342,8 @@ def test_a_camera_is_opened_anew_after_damaged_frames_in_a_row(make, states) -> 
 def test_frames_of_several_cameras_share_a_batch(tiny_checkpoint: Path, video: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     made = run(
-        "export/to_trt.py", tiny_checkpoint, "--out", bundle, "--engine", "no", "--weights", "fp32", "--batch", 4
+        "export/to_trt.py", tiny_checkpoint, "--out", bundle, "--engine", "no", "--weights", "fp32", "--batch", 4,
+        "--data-frames", 8,
     )
     assert made.returncode == 3, made.stderr
     manifest = read_manifest(bundle)
