@@ -70,6 +70,9 @@ def export_checkpoint(options: ExportOptions, note: Callable[[str], None] = prin
     """
     if options.batch < 1:
         raise UserError("--batch must be at least 1")
+    for option, path in (("--calibrate", options.calibrate), ("--data", options.data), ("--frames", options.frames)):
+        if path and not Path(path).exists():
+            raise UserError(f"{option} {path}: not found; nothing was written")
     network, content = load_network(options.checkpoint)
     if options.proposals:
         rpn = network.settings.rpn.model_copy(update={"test_proposals": options.proposals})
