@@ -70,6 +70,9 @@ def export_checkpoint(options: ExportOptions, note: Callable[[str], None] = prin
     """
     if options.batch < 1:
         raise UserError("--batch must be at least 1")
+    for option, path in (("--calibrate", options.calibrate), ("--data", options.data), ("--frames", options.frames)):
+        if path and not Path(path).exists():
+            raise UserError(f"{option} {path}: not found; nothing was written")
     network, content = load_network(options.checkpoint)
     if options.proposals:
         rpn = network.settings.rpn.model_copy(update={"test_proposals": options.proposals})
@@ -96,7 +99,8 @@ def _export(
     _write_graphs(network, staging, work, options, note)
     reference = TorchSearcher(network)
     settings = network.settings
-    calibration, source = find_data(options.calibrate if is_data_set(options.calibrate) else "", options.split, 160)
+    labelled = options.calibrate if is_data_set(options.calibrate) else ""
+    calibration, source = find_data(labelled, options.split, options.data_frames)
     manifest = {
         "name": name,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -106,14 +110,13 @@ def _export(
         "min_score": settings.roi.min_score, "score": settings.roi.score,
         "checkpoint_sha256": sha256_of(options.checkpoint),
         "training_data": options.training_data, "licence": options.licence,
-        "thresholds": _thresholds(reference, calibration.images[: options.data_frames]), "calibration": source,
+        "thresholds": _thresholds(reference, calibration.images), "calibration": source,
     }  # fmt: skip
     # The bundle is checked where it will be used: through its own manifest and engines.
     trial = work / "trial"
     shutil.copytree(staging, work / "copy")
     write_bundle(trial, work / "copy", manifest)
     data, data_name = find_data(options.data, "test", options.data_frames)
-    calibration.images = calibration.images[: options.data_frames]
     gates, by_engine = measure(
         reference,
         trial,

@@ -197,7 +197,7 @@ def test_bad_options_are_explained(tiny_checkpoint: Path, tmp_path: Path) -> Non
     for options, words in (
         (("--batch", 0), "--batch must be at least 1"),
         (("--calibrate", tmp_path / "none", "--precision", "int8"), "not found"),
-        (("--data", tmp_path / "none"), "no such folder"),
+        (("--data", tmp_path / "none"), "not found"),
     ):
         assert_user_error(run("export/to_trt.py", tiny_checkpoint, "--out", tmp_path / "b", *options), words)
     assert not (tmp_path / "b").exists()

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, liven, tiny_config
+from conftest import SHARED, tiny_config
 
 from personsearch.core.bundle import MODEL, OUTPUTS
 from personsearch.core.engines import load_engine
@@ -15,6 +15,7 @@ from personsearch.core.street import Street, StreetSettings
 from personsearch.export.deploy import DeployGraph
 from personsearch.export.fold import fold
 from personsearch.export.onnx_writer import write_onnx
+from personsearch.train.checkpoint import checkpoint_settings, fill, load_checkpoint
 from personsearch.train.network import PersonSearch
 from personsearch.train.osnet import OmniScaleHead
 from personsearch.train.reid_weights import load_reid
@@ -77,33 +78,38 @@ def test_sizes_that_the_head_cannot_take_are_refused() -> None:
 
 
 @pytest.fixture(scope="module", params=[{"score": "rpn"}, {"score": "fused"}, {"score": "fused", "embed": "refined"}])
-def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PersonSearch]:
-    """A folder with the model graph of a network with random weights, and that network."""
+def graph(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shipped_bundle: Path
+) -> tuple[Path, PersonSearch]:
+    """A folder with the model graph of the shipped weights with other settings, and that network."""
     folder = tmp_path_factory.mktemp("omniscale")
-    torch.manual_seed(4)
-    network = PersonSearch(ModelSettings.model_validate(model(**request.param)))
-    liven(network)
+    content = load_checkpoint(shipped_bundle / "weights.pth")
+    settings = checkpoint_settings(content, "weights.pth").model
+    roi = settings.roi.model_copy(update=request.param)
+    network = PersonSearch(settings.model_copy(update={"roi": roi}))
+    fill(network, content["model"], "weights.pth")
     network.eval()
     deployed = DeployGraph(fold(network))
     write_onnx(
-        deployed, (torch.zeros(1, 96, 160, 3, dtype=torch.uint8),), folder / MODEL,
+        deployed, (torch.zeros(1, *network.canvas, 3, dtype=torch.uint8),), folder / MODEL,
         input_names=["images"], output_names=OUTPUTS, inner_names=deployed.inner,
     )  # fmt: skip
     return folder, network
 
 
 def picture() -> np.ndarray:
-    return cv2.resize(Street(StreetSettings(seed=2)).frame(0, 5).image, (160, 96))[None]
+    return Street(StreetSettings(seed=2, people=6)).frame(0, 5).image[None]
 
 
 def test_the_graph_in_parts_says_what_the_network_says(graph: tuple[Path, PersonSearch]) -> None:
     folder, network = graph
     boxes, scores, embeddings, count = load_engine(folder, "openvino-fp32").infer(picture())
-    (expected,) = network.search(torch.from_numpy(picture()), 0.0)
-    assert int(count[0]) == len(expected.boxes)
-    assert np.allclose(boxes[0, : int(count[0])], expected.boxes.numpy(), atol=0.05)
-    assert np.allclose(scores[0, : int(count[0])], expected.scores.numpy(), atol=1e-3)
-    assert (embeddings[0, : int(count[0])] * expected.embeddings.numpy()).sum(1).min() > 0.999
+    (expected,) = network.search(torch.from_numpy(picture()), 0.2)
+    people = len(expected.boxes)
+    assert 2 <= people <= int(count[0])
+    assert np.allclose(boxes[0, :people], expected.boxes.numpy(), atol=0.1)
+    assert np.allclose(scores[0, :people], expected.scores.numpy(), atol=5e-3)
+    assert (embeddings[0, :people] * expected.embeddings.numpy()).sum(1).min() > 0.999
 
 
 def test_leaving_out_weak_proposals_changes_nothing_for_the_others(graph: tuple[Path, PersonSearch]) -> None:
@@ -121,5 +127,5 @@ def test_leaving_out_weak_proposals_changes_nothing_for_the_others(graph: tuple[
 
 
 def test_an_empty_picture_needs_no_description(graph: tuple[Path, PersonSearch]) -> None:
-    engine = load_engine(graph[0], "openvino")
-    assert engine.infer(np.full((1, 96, 160, 3), 114, np.uint8), 1.0)[3].tolist() == [0]
+    engine = load_engine(graph[0], "openvino-fp32")
+    assert engine.infer(np.full((1, 384, 640, 3), 114, np.uint8), 1.0)[3].tolist() == [0]

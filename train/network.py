@@ -176,14 +176,18 @@ class PersonSearch(nn.Module):
         found, begin = [], 0
         for boxes, rpn_scores in proposals:
             part = slice(begin, begin := begin + len(boxes))
+            if roi.score == "rpn":  # the proposals are the detections, and had their NMS
+                keep = torch.nonzero(rpn_scores >= min_score).flatten()
+                found.append(Found(boxes[keep], rpn_scores[keep], embeddings[part][keep]))
+                continue
             refined = clip_boxes(decode(deltas[part], boxes, ROI_WEIGHTS), *self.canvas)
-            score = rpn_scores if roi.score == "rpn" else scores[part]
+            score = scores[part]
             if roi.score == "fused":
                 score = (score * rpn_scores).sqrt()
             keep = torch.nonzero(score >= min_score).flatten()
             keep = keep[nms(refined[keep], score[keep], roi.nms_iou)]
             found.append(Found(refined[keep], score[keep], embeddings[part][keep]))
-        if roi.embed == "refined":  # pool again, where the people really stand
+        if roi.embed == "refined" and roi.score != "rpn":  # pool again, where the people really stand
             again = self.embed(self.head(self.crop(feature, [f.boxes for f in found])))
             for one, rows in zip(found, again.split([len(f.boxes) for f in found]), strict=True):
                 one.embeddings = rows
