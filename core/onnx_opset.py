@@ -11,7 +11,7 @@ def load_problem(path: Path, error: Exception) -> str:
     """One line on why an engine cannot load a graph: its opset if that is the cause, else the reason given."""
     opset = onnx_opset(path)
     if opset > OPSET:
-        return f"{path} has ONNX opset {opset}, this project writes {OPSET}; export the bundle again"
+        return f"{path}: it has ONNX opset {opset}, this project writes {OPSET}; export the bundle again"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reasons = [line for line in lines if not line.startswith(("Exception from", "Check ", "FrontEnd API"))]
     return f"{path}: {(reasons or lines or [type(error).__name__])[0][:300]}"
