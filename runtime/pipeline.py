@@ -81,7 +81,9 @@ class Pipeline:
     @property
     def threshold(self) -> float:
         match = self.settings.match
-        return self.manifest.threshold(match.false_alarm_rate) if match.threshold is None else match.threshold
+        if match.threshold is not None:
+            return match.threshold
+        return self.manifest.threshold(match.false_alarm_rate, self.inference.name)
 
     @property
     def exit_status(self) -> int:
