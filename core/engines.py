@@ -16,6 +16,7 @@ import numpy as np
 
 from personsearch.core.bundle import Manifest, graph_file, read_manifest
 from personsearch.core.errors import BundleError, EngineError
+from personsearch.core.onnx_opset import OPSET, load_problem, onnx_opset
 from personsearch.core.preprocess import Letterbox
 from personsearch.core.records import Detections
 
@@ -100,6 +101,9 @@ def _choose(folder: Path, threads: int) -> Engine:
 def _load(folder: Path, backend: str, precision: str, threads: int) -> Engine:
     if precision == "auto" and "openvino-cpu-bf16" in read_manifest(folder, verify=False).avoid:
         precision = "fp32"
+    graph = folder / graph_file("fp32" if precision == "auto" else precision)
+    if onnx_opset(graph) > OPSET:  # before a library sees it: OpenVINO crashed on such a file in a process with PyTorch
+        raise EngineError(load_problem(graph))
     try:
         if backend == "openvino":
             from personsearch.core.engine_openvino import OpenVINOEngine

@@ -7,7 +7,7 @@ from pathlib import Path
 OPSET = 17  # what export writes: every engine of the last years reads it
 
 
-def load_problem(path: Path, error: Exception) -> str:
+def load_problem(path: Path, error: Exception | None = None) -> str:
     """One line on why an engine cannot load a graph: its opset if that is the cause, else the reason given."""
     opset = onnx_opset(path)
     if opset > OPSET:

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -219,17 +218,3 @@ def test_the_runtime_never_imports_torch() -> None:
         "'personsearch.export'))]\nassert not bad, bad"
     )
     assert run("-c", code).returncode == 0
-
-
-def test_tensorrt_builds_the_shipped_graph_where_it_can_be_loaded(tmp_path: Path, shipped_bundle: Path) -> None:
-    from personsearch.export.tensorrt_builder import NoTensorRT, build_engine, load_tensorrt
-
-    try:
-        library = load_tensorrt()
-    except NoTensorRT as reason:
-        pytest.skip(str(reason))
-    began = time.monotonic()
-    engine, target = build_engine(library, shipped_bundle / "model.onnx", "SM86" if library.rtx else "")
-    assert len(engine) > 1_000_000
-    assert target
-    assert time.monotonic() - began < 300
