@@ -152,8 +152,9 @@ def test_engines_run_the_graph_of_their_precision(precise_bundle: Path, engine: 
     assert searcher.detect([]) == []
     frames = sample_frames(count=2)
     waiting = [searcher.submit([frame]) for frame in frames]
-    for frame, later in zip(frames, waiting, strict=True):
-        (found,), (again,) = later.result(timeout=60), searcher.detect([frame])
+    answers = [later.result(timeout=60) for later in waiting]  # `detect` must not run beside them
+    for frame, (found,) in zip(frames, answers, strict=True):
+        (again,) = searcher.detect([frame])
         assert np.array_equal(found.boxes, again.boxes)
         assert np.allclose(np.linalg.norm(found.embeddings, axis=1), 1, atol=1e-3)
 

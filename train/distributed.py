@@ -107,7 +107,8 @@ def average_gradients(module: nn.Module) -> None:
         dist.all_reduce(flat)
         flat /= world_size()
         for p, part in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
-            p.grad = part.view_as(p).clone()
+            # In the parameter's own memory format: fused optimisers walk both as they lie.
+            p.grad = torch.empty_like(p).copy_(part.view_as(p))
 
 
 @torch.no_grad()

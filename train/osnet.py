@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personsearch.train.coder import wide
+
 BLOCKS_PER_STAGE, STREAMS, EXPANSION, GATE_REDUCTION, GATE_GROUPS = 2, 4, 4, 16, 16
 
 
@@ -54,7 +56,7 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return standardised(x.float(), (2, 3)).to(x.dtype) * self.weight + self.bias
+        return standardised(wide(x), (2, 3)).to(x.dtype) * self.weight + self.bias
 
 
 def standardised(x: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -72,7 +74,7 @@ class ContextGate(nn.Module):
         self.bias = nn.Parameter(torch.ones(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        means = x.mean((2, 3)).float()
+        means = wide(x.mean((2, 3)))
         groups = means.reshape(-1, GATE_GROUPS, x.shape[1] // GATE_GROUPS)
         context = standardised(groups, (2,)).reshape(-1, x.shape[1], 1, 1) * self.weight + self.bias
         return x * torch.sigmoid(context).to(x.dtype)
