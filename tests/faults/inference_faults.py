@@ -36,7 +36,7 @@ def engine_fails(long: bool) -> Outcome:
                         used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
                     resource.prlimit(pid, resource.RLIMIT_AS, (used, used))
                     # A camera with bigger pictures makes the engine ask for memory that it does not get.
-                    running.add_camera({"name": "big", "url": "synthetic://street?width=2560&height=1440&fps=5"})
+                    running.add_camera({"name": f"big-{pid}", "url": "synthetic://street?width=2560&height=1440&fps=5"})
                 failed, event = running.wait_event(90, began, type="engine", state="failed")
                 if how == "out of memory":  # until then it worked: the camera had to come first
                     began = failed
