@@ -54,7 +54,8 @@ class OpenVINOEngine:
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
-        names = self._names(self._read(self._graph))
+        self._model = self._read(self._graph)
+        names = self._names(self._model)
         missing = [n for n in (*CUT_PROPOSALS, *CUT_POOLING, CUT_VECTORS) if n not in names]
         if missing:
             raise BundleError(f"{folder / self._graph}: has no inner tensor '{missing[0]}'; export the bundle again")
@@ -89,7 +90,7 @@ class OpenVINOEngine:
         self, inputs: Sequence[str], outputs: Sequence[str], precision: str, shapes: dict[str, list[int]] | None = None
     ) -> Any:
         """The part of the model graph between the named tensors, as an inference request."""
-        model = self._read(self._graph)
+        model = self._model.clone()  # cutting changes it
         names = self._names(model)
         ends = {name: end for end in model.get_results() for name in end.input(0).get_source_output().get_names()}
         results = [ends[name] if name in ends else self._ov.opset13.result(names[name]) for name in outputs]

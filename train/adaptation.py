@@ -14,7 +14,7 @@ from personsearch.core.engines import BundleSearcher
 from personsearch.core.errors import BundleError, DataError
 from personsearch.core.evaluation import Run, Searcher, run_model, score_run
 from personsearch.core.records import ImageTruth
-from personsearch.train.checkpoint import checkpoint_settings, load_checkpoint
+from personsearch.train.checkpoint import checkpoint_settings, load_checkpoint, load_network
 from personsearch.train.detector_teacher import DetectorTeacher
 from personsearch.train.footage import label_footage
 from personsearch.train.json_data import load_json, read_people
@@ -133,8 +133,6 @@ def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
     if before_file.exists():
         before = json.loads(before_file.read_text(encoding="utf-8"))
     else:
-        from personsearch.train.checkpoint import load_network
-
         network, _ = load_network(settings.init)
         before = measure(TorchSearcher(network), folder, min_score)
         before_file.write_text(json.dumps(before), encoding="utf-8")
