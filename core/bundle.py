@@ -25,6 +25,7 @@ PRECISIONS = ("fp32", "fp16", "int8")  # graphs that a bundle can hold
 CUT_FEATURE = "roi_feature"  # what RoIAlign pools; absent where it pools the image itself
 CUT_PROPOSALS = ("proposals", "proposal_logits")
 CUT_POOLING = ("roi_columns", "roi_rows")
+CUT_CROPS = "roi_crops"  # what RoIAlign gives
 CUT_VECTORS = "roi_vectors"
 CUT_REFINED = "refined_vectors"  # only where the final boxes are pooled once more
 

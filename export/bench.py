@@ -21,7 +21,12 @@ def main() -> int:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, help="or FILE.json of an earlier run: print its Markdown table")
+    parser.add_argument(
+        "bundle",
+        type=Path,
+        help="or a training configuration FILE.yaml: random weights, for speed only; "
+        "or FILE.json of an earlier run: print its Markdown table",
+    )
     parser.add_argument("--checkpoint", default="", help="weights for PyTorch and other batch sizes")
     parser.add_argument("--batches", default="", help="for example 1,2,4,8 (default: the bundle's own)")
     parser.add_argument("--engines", default="", help="comma-separated names (default: all that run here)")

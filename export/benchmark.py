@@ -9,15 +9,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from personsearch.core.bundle import MODEL, Manifest, graph_file, read_manifest
+from personsearch.core.bundle import MODEL, graph_file, read_manifest
 from personsearch.core.engines import ENGINES, split_choice
 from personsearch.core.errors import EngineError, UserError
 from personsearch.export.charts import draw_bench
-from personsearch.export.graph_stats import graph_stats
+from personsearch.export.graph_stats import ROI_ALIGN, graph_stats
 
 TORCH = "pytorch-eager-fp32"
 HEADER = (
@@ -41,15 +41,20 @@ class BenchOptions:
 
 def run_bench(options: BenchOptions, note: Callable[[str], None] = print) -> dict[str, Any]:
     """Measure, print, and write. Raises UserError if a named engine does not exist or nothing can run."""
+    if options.bundle.suffix == ".yaml":
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            weights, bundle = _untrained(options.bundle, Path(folder))
+            return run_bench(replace(options, bundle=bundle, checkpoint=weights), note)
     manifest = read_manifest(options.bundle)
     for name in options.engines:
         if name not in (*ENGINES, TORCH) or name == "auto":
             raise UserError(f"unknown engine '{name}'; expected some of {', '.join((*ENGINES[1:], TORCH))}")
     weights = options.checkpoint or str(options.bundle / "weights.pth")
     has_weights = Path(weights).is_file() and _has_torch()
-    work = graph_stats(options.bundle / MODEL).total / manifest.batch  # multiply-adds a frame, K people
+    stages = graph_stats(options.bundle / MODEL).products
+    work = sum(n for stage, n in stages.items() if stage != ROI_ALIGN) / manifest.batch  # a frame with K people
     note(f"{_machine()}; {manifest.name} {manifest.height}x{manifest.width}, K = {manifest.detections}, "
-         f"{work / 1e9:.2f} G multiply-adds a frame")  # fmt: skip
+         f"{work / 1e9:.2f} G multiply-adds a frame, without RoIAlign")  # fmt: skip
     note(HEADER)
     rows: list[dict[str, Any]] = []
     peaks: dict[str, float | None] = {}
@@ -60,7 +65,8 @@ def run_bench(options: BenchOptions, note: Callable[[str], None] = print) -> dic
                 if not has_weights:
                     note(f"batch {batch}: skipped, it needs PyTorch and the weights (--checkpoint)")
                     continue
-                bundle = _at_batch(weights, manifest, batch, Path(folder) / f"batch{batch}")
+                bundle = Path(folder) / f"batch{batch}"
+                _write_bundle(weights, bundle, batch=batch, proposals=manifest.detections)
             jobs = list(options.engines) or [*_choices(bundle), *([TORCH] if has_weights else [])]
             for job in jobs:
                 request = {"engine": job, "bundle": str(bundle), "weights": weights, "batch": batch,
@@ -137,12 +143,28 @@ def _worker(request: dict[str, Any]) -> dict[str, Any]:
     return json.loads(lines[-1])
 
 
-def _at_batch(weights: str, manifest: Manifest, batch: int, folder: Path) -> Path:
-    """A float32 bundle of the same network with another fixed batch size."""
-    from personsearch.export.exporter import write_plain_bundle
+def _untrained(config: Path, folder: Path) -> tuple[str, Path]:
+    """Random weights of a training configuration and their bundle: as fast as trained ones."""
+    import torch
 
-    write_plain_bundle(weights, manifest, batch, folder)
-    return folder
+    from personsearch.core.config import load_settings
+    from personsearch.train.checkpoint import save_checkpoint
+    from personsearch.train.network import PersonSearch
+    from personsearch.train.settings import TrainSettings
+
+    settings = load_settings(config, TrainSettings)
+    torch.manual_seed(0)
+    weights, bundle = folder / "weights.pth", folder / "bundle"
+    network = PersonSearch(settings.model)
+    save_checkpoint(weights, {"config": settings.model_dump(mode="json"), "model": network.state_dict()})
+    _write_bundle(str(weights), bundle, precisions=("int8",))
+    return str(weights), bundle
+
+
+def _write_bundle(weights: str, bundle: Path, **options: Any) -> None:
+    from personsearch.export.exporter import write_plain_bundle  # needs PyTorch
+
+    write_plain_bundle(weights, bundle, **options)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from personsearch.core.bundle import CUT_FEATURE, CUT_POOLING, CUT_PROPOSALS, CUT_REFINED, CUT_VECTORS
+from personsearch.core.bundle import CUT_CROPS, CUT_FEATURE, CUT_POOLING, CUT_PROPOSALS, CUT_REFINED, CUT_VECTORS
 from personsearch.export.static_ops import gather_rows, nms_static, roi_align_static, roi_weights
 from personsearch.train.coder import ROI_WEIGHTS, clip_boxes, decode
 from personsearch.train.csp import CSPStem
@@ -28,10 +28,6 @@ class _Graph(nn.Module):
         feature = (math.ceil(height / stride), math.ceil(width / stride))
         return roi_weights(boxes, (roi.height, roi.width), feature, 1.0 / stride, SAMPLING_RATIO)
 
-    def describe(self, feature: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-        """RoIAlign and the head: (B * K, width)."""
-        return self.network.head(roi_align_static(feature, columns, rows))
-
     def pixels(self, images: Tensor) -> Tensor:
         # Cast before transposing: TensorRT has no uint8 transpose, and OpenVINO is faster this way round.
         return images.float().permute(0, 3, 1, 2)
@@ -49,19 +45,21 @@ class DeployGraph(_Graph):
         super().__init__(network)
         self.refined = network.settings.roi.embed == "refined" and network.settings.roi.score != "rpn"
         feature = [] if isinstance(network.stem, CSPStem) and network.stem.pixels else [CUT_FEATURE]
-        self.inner = (*feature, *CUT_PROPOSALS, *CUT_POOLING, CUT_VECTORS, *([CUT_REFINED] if self.refined else []))
+        refined = [CUT_REFINED] if self.refined else []
+        self.inner = (*feature, *CUT_PROPOSALS, *CUT_POOLING, CUT_CROPS, CUT_VECTORS, *refined)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         pyramid, feature = self.network.stem(self.pixels(images))
         proposals, logits = self.propose(pyramid)
         columns, rows = self.pooling(proposals)
-        vectors = self.describe(feature, columns, rows)
+        crops = roi_align_static(feature, columns, rows)
+        vectors = self.network.head(crops)
         boxes, scores, count, order = self.detect(vectors, proposals, logits)
-        inner = [proposals, logits, columns, rows, vectors]
+        inner = [proposals, logits, columns, rows, crops, vectors]
         if CUT_FEATURE in self.inner:
             inner.insert(0, feature)
         if self.refined:  # pool again, where the people really stand
-            vectors = self.describe(feature, *self.pooling(boxes))
+            vectors = self.network.head(roi_align_static(feature, *self.pooling(boxes)))
             inner.append(vectors)
         embeddings = self.network.embed(vectors).reshape(images.shape[0], -1, self.network.settings.identity.dimensions)
         if order is not None and not self.refined:
@@ -108,5 +106,5 @@ class EmbedGraph(_Graph):
 
     def forward(self, images: Tensor, rois: Tensor) -> Tensor:
         _, feature = self.network.stem(self.pixels(images))
-        vectors = self.describe(feature, *self.pooling(rois))
+        vectors = self.network.head(roi_align_static(feature, *self.pooling(rois)))
         return self.network.embed(vectors).reshape(rois.shape[0], rois.shape[1], -1)

@@ -74,9 +74,7 @@ def export_checkpoint(options: ExportOptions, note: Callable[[str], None] = prin
         if path and not Path(path).exists():
             raise UserError(f"{option} {path}: not found; nothing was written")
     network, content = load_network(options.checkpoint)
-    if options.proposals:
-        rpn = network.settings.rpn.model_copy(update={"test_proposals": options.proposals})
-        network.settings = network.settings.model_copy(update={"rpn": rpn})
+    _limit_proposals(network, options.proposals)
     name = options.name or Path(content["config"]["out"]).name
     out = Path(options.out or f"out/{name}").resolve()
     try:
@@ -98,17 +96,10 @@ def _export(
     staging.mkdir()
     _write_graphs(network, staging, work, options, note)
     reference = TorchSearcher(network)
-    settings = network.settings
     labelled = options.calibrate if is_data_set(options.calibrate) else ""
     calibration, source = find_data(labelled, options.split, options.data_frames)
     manifest = {
-        "name": name,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "height": network.canvas[0], "width": network.canvas[1], "batch": options.batch,
-        "dimensions": settings.identity.dimensions,
-        "detections": settings.rpn.test_proposals, "embed_boxes": EMBED_BOXES,
-        "min_score": settings.roi.min_score, "score": settings.roi.score,
-        "checkpoint_sha256": sha256_of(options.checkpoint),
+        **_description(network, name, options),
         "training_data": options.training_data, "licence": options.licence,
         "thresholds": _thresholds(reference, calibration.images), "calibration": source,
     }  # fmt: skip
@@ -123,7 +114,7 @@ def _export(
         sample_frames(options.frames, min(PARITY_FRAMES, options.data_frames)),
         data,
         calibration,
-        settings.roi.min_score,
+        network.settings.roi.min_score,
         note,
     )
     shutil.rmtree(trial)
@@ -177,18 +168,38 @@ def _write_graphs(
         halve_weights(wide, folder / graph_file("int8"))
 
 
-def write_plain_bundle(weights: str, manifest: Manifest, batch: int, folder: Path) -> Manifest:
-    """The float32 graphs of a checkpoint at another batch size, without gates: for measuring its speed only."""
-    network, _ = load_network(weights)
-    rpn = network.settings.rpn.model_copy(update={"test_proposals": manifest.detections})
-    network.settings = network.settings.model_copy(update={"rpn": rpn})
-    options = ExportOptions(weights, batch=batch)
-    with tempfile.TemporaryDirectory(prefix=".batch-", dir=folder.parent) as work:
+def write_plain_bundle(
+    weights: str, folder: Path, batch: int = 1, proposals: int = 0, precisions: tuple[str, ...] = ()
+) -> Manifest:
+    """The graphs of a checkpoint without gates and thresholds, int8 from a few frames: for measuring speed only."""
+    network, content = load_network(weights)
+    options = ExportOptions(weights, batch=batch, proposals=proposals, precisions=precisions, calibrate_count=4)
+    _limit_proposals(network, proposals)
+    with tempfile.TemporaryDirectory(prefix=".plain-", dir=folder.parent) as work:
         staging = Path(work) / "bundle"
         staging.mkdir()
         _write_graphs(network, staging, Path(work), options, print)
-        content = manifest.model_dump(exclude={"files", "schema_version"}) | {"batch": batch}
-        return write_bundle(folder, staging, content)
+        return write_bundle(folder, staging, _description(network, Path(content["config"]["out"]).name, options))
+
+
+def _limit_proposals(network: PersonSearch, proposals: int) -> None:
+    if proposals:
+        rpn = network.settings.rpn.model_copy(update={"test_proposals": proposals})
+        network.settings = network.settings.model_copy(update={"rpn": rpn})
+
+
+def _description(network: PersonSearch, name: str, options: ExportOptions) -> dict:
+    """What the manifest says of every bundle."""
+    settings = network.settings
+    return {
+        "name": name,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "height": network.canvas[0], "width": network.canvas[1], "batch": options.batch,
+        "dimensions": settings.identity.dimensions,
+        "detections": settings.rpn.test_proposals, "embed_boxes": EMBED_BOXES,
+        "min_score": settings.roi.min_score, "score": settings.roi.score,
+        "checkpoint_sha256": sha256_of(options.checkpoint),
+    }  # fmt: skip
 
 
 def _calibration_frames(options: ExportOptions) -> list[np.ndarray]:

@@ -77,4 +77,7 @@ def nms_static(boxes: Tensor, valid: Tensor, threshold: float, rounds: int) -> T
 
 def gather_rows(values: Tensor, index: Tensor) -> Tensor:
     """values (B, N, C), index (B, K) -> (B, K, C)."""
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+    batch, count, width = (int(n) for n in values.shape)
+    first = torch.arange(batch, device=index.device, dtype=index.dtype)[:, None] * count
+    # One gather over all images: expanding the index instead would leave shapes that only an engine can work out.
+    return values.reshape(-1, width).index_select(0, (index + first).reshape(-1)).reshape(batch, -1, width)

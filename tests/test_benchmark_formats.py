@@ -13,6 +13,7 @@ from personsearch.core.errors import DataError
 from personsearch.train.check_data import problems
 from personsearch.train.cuhk import load_cuhk
 from personsearch.train.json_data import load_json
+from personsearch.train.prw import load_prw
 from personsearch.train.samples import load_split
 from personsearch.train.settings import SourceSettings
 
@@ -100,6 +101,36 @@ def test_cuhk_test_split_has_queries_absent_targets_and_galleries_by_size(cuhk_r
     assert load_cuhk(cuhk_root, "test", gallery=0).galleries is None
     with pytest.raises(DataError, match="galleries of 50, 100"):
         load_cuhk(cuhk_root, "test", gallery=70)
+
+
+def test_cuhk_subsets_have_their_own_queries_and_galleries(cuhk_root: Path) -> None:
+    folder = cuhk_root / "annotation" / "test" / "subset"
+    with pytest.raises(DataError, match=r"Resolution.mat: not found"):
+        load_cuhk(cuhk_root, "test", subset="Resolution")
+    folder.mkdir()
+    query = {**appearance("s4.jpg", box(60000, 10, 10000, 50)), "idname": "p9"}
+    gallery = [appearance("s3.jpg", box(40, 10, 20, 50)), appearance("s5.jpg", np.zeros((1, 0)))]
+    entry = {"Query": struct([query], (1, 1)), "Gallery": struct(gallery, (1, 2))}
+    savemat(folder / "Resolution.mat", {"Low_Resolution": struct([entry], (1, 1))})
+    data = load_cuhk(cuhk_root, "test", subset="Resolution")
+    assert [q.image for q in data.queries] == ["s4.jpg"]
+    assert data.galleries == [["s3.jpg", "s5.jpg"]]
+    assert [t.identities.tolist() for t in data.images] == [[-1, 1], [1], []]
+    savemat(folder / "Occlusion.mat", {"something": np.zeros((2, 2))})
+    with pytest.raises(DataError, match="expected one variable with Query and Gallery"):
+        load_cuhk(cuhk_root, "test", subset="Occlusion")
+
+
+def test_prws_two_odd_identities_are_unlabelled_in_training_but_nobody_elses(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    rows = np.array([[483.0, 5, 5, 10, 20], [932, 30, 5, 10, 20], [482, 60, 5, 10, 20], [-2, 90, 5, 10, 20]])
+    savemat(tmp_path / "annotations" / "c1s1_000001.jpg.mat", {"box_new": rows})
+    name = "c1s1_000001"
+    for frames, expected in ((5704, [-1, -1, 482, -1]), (3, [483, 932, 482, -1])):
+        savemat(tmp_path / "frame_train.mat", {"img_index_train": cell([name] * frames)})
+        data = load_prw(tmp_path, "train")
+        assert len(data.images) == frames
+        assert data.images[-1].identities.tolist() == expected
 
 
 def test_missing_files_and_roots_print_the_expected_tree(cuhk_root: Path, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
-"""The static graph's RoIAlign and NMS against torchvision's operators."""
+"""The static graph's RoIAlign and NMS, and RoIAlign on the pixels of a frame, against torchvision's operators."""
 
+import numpy as np
 import pytest
 import torch
 from torchvision.ops import nms, roi_align
 
+from personsearch.core.roi_align import pool_pixels
 from personsearch.export.static_ops import nms_static, roi_align_static, roi_weights
 
 
@@ -43,6 +45,22 @@ def test_roi_align_equals_torchvision(kind: str, stride: int, size: tuple[int, i
     columns, rows = roi_weights(boxes[None], size, tuple(feature.shape[-2:]), 1 / stride, 2)
     # Absolute, because a sampling point at pixel 100 carries 1e-5 of rounding, and two of these products meet.
     assert torch.allclose(roi_align_static(feature, columns, rows), expected, atol=1e-4 if stride == 1 else 2e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(192, 96), (14, 14)])
+def test_pooling_pixels_equals_torchvision(kind: str, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(4).integers(0, 256, (96, 160, 3), np.uint8)
+    boxes = boxes_of(kind)
+    expected = roi_align(torch.from_numpy(image).permute(2, 0, 1)[None].double(), [boxes.double()], size, 1.0, 2)
+    out = np.full((len(boxes), 3, *size), np.nan, np.float32)
+    pool_pixels(image, boxes.numpy(), out)
+    # In grey levels: a sampling point at pixel 160 carries 1e-5 pixels of rounding, and neighbours differ by up to 255.
+    assert np.abs(out - expected.numpy()).max() < 0.01
+
+
+def test_pooling_no_boxes_does_nothing() -> None:
+    pool_pixels(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros((0, 3, 4, 2), np.float32))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,15 +15,20 @@ from personsearch.train.prw import SearchData, load_matlab
 TREE = """expected CUHK-SYSU's layout:
   ROOT/Image/SSM/sN.jpg
   ROOT/annotation/Images.mat  ROOT/annotation/pool.mat
-  ROOT/annotation/test/train_test/Train.mat  ROOT/annotation/test/train_test/TestG{50,100,500,1000,2000,4000}.mat"""
+  ROOT/annotation/test/train_test/Train.mat  ROOT/annotation/test/train_test/TestG{50,100,500,1000,2000,4000}.mat
+  ROOT/annotation/test/subset/{Occlusion,Resolution}.mat (only for those subsets)"""
 GALLERY_SIZES = (50, 100, 500, 1000, 2000, 4000)
 FULL = 0  # as a gallery size: the whole pool
+SUBSETS = ("Occlusion", "Resolution")  # queries of half hidden and of small people, with galleries of their own
 
 
-def load_cuhk(root: str | Path, split: str, gallery: int = 100, *, integer_boxes: bool = True) -> SearchData:
+def load_cuhk(
+    root: str | Path, split: str, gallery: int = 100, *, subset: str = "", integer_boxes: bool = True
+) -> SearchData:
     """Read the `train` split (all images outside the pool) or `test` (the pool, queries and their galleries).
 
     gallery        one of GALLERY_SIZES, or 0 for the whole pool (then `galleries` is None)
+    subset         test only: one of SUBSETS instead of the usual queries; `gallery` then has no meaning
     integer_boxes  truncate to whole pixels after xywh -> xyxy, as the loaders behind published figures do
 
     Test identities are the queries' numbers from 1 on; training identities are other people. Raises DataError that
@@ -42,7 +47,7 @@ def load_cuhk(root: str | Path, split: str, gallery: int = 100, *, integer_boxes
         _label_training(protocol / "Train.mat", raw, identities)
     else:
         # The smallest protocol holds every appearance of every target; larger ones only add other images.
-        entries = _protocol(protocol, GALLERY_SIZES[0])
+        entries = _subset(annotation, subset) if subset else _protocol(protocol, GALLERY_SIZES[0])
         for number, entry in enumerate(entries, start=1):
             query = entry["Query"][0, 0]
             name, box = _text(query["imname"]), _numbers(query["idlocate"])
@@ -52,7 +57,9 @@ def load_cuhk(root: str | Path, split: str, gallery: int = 100, *, integer_boxes
             queries.append(Query(name, _corners(box[None], integer_boxes)[0], number))
             for appearance in entry["Gallery"].ravel():
                 _label(identities, raw, _text(appearance["imname"]), _numbers(appearance["idlocate"]), number)
-        if gallery != FULL:
+        if subset:
+            galleries = _names(entries)
+        elif gallery != FULL:
             galleries = gallery_names(root, gallery)
     images = []
     for name, boxes in raw.items():
@@ -65,8 +72,22 @@ def gallery_names(root: str | Path, size: int) -> list[list[str]]:
     """For each query, the image names of its gallery of `size` images."""
     if size not in GALLERY_SIZES:
         raise DataError(f"CUHK-SYSU has galleries of {', '.join(map(str, GALLERY_SIZES))} or 0 = full, got {size}")
-    entries = _protocol(Path(root) / "annotation" / "test" / "train_test", size)
+    return _names(_protocol(Path(root) / "annotation" / "test" / "train_test", size))
+
+
+def _names(entries: np.ndarray) -> list[list[str]]:
     return [[_text(item["imname"]) for item in entry["Gallery"].ravel()] for entry in entries]
+
+
+def _subset(annotation: Path, name: str) -> np.ndarray:
+    """The entries of a subset file, which holds one variable of TestG's form."""
+    if name not in SUBSETS:
+        raise DataError(f"CUHK-SYSU has the subsets {' and '.join(SUBSETS)}, got '{name}'")
+    path = annotation / "test" / "subset" / f"{name}.mat"
+    variables = [v for k, v in load_matlab(path, TREE).items() if not k.startswith("_")]
+    if len(variables) != 1 or not {"Query", "Gallery"} <= set(variables[0].dtype.names or ()):
+        raise DataError(f"{path}: expected one variable with Query and Gallery, as in TestG50.mat")
+    return variables[0].ravel()
 
 
 def _protocol(folder: Path, size: int) -> np.ndarray:

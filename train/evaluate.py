@@ -2,7 +2,7 @@
 """Score a checkpoint or a bundle: `python train/evaluate.py --model CKPT_OR_BUNDLE --data ROOT --format prw`.
 
 Prints search, re-ID and detection figures, with 95 % confidence intervals of mAP and top-1 by bootstrap over the
-queries. CUHK-SYSU: one row per gallery size; PRW: --multi-view adds galleries without the query's camera.
+queries. CUHK-SYSU: one row per gallery size, or --subset; PRW: --multi-view adds galleries without the query's camera.
 
 --dump FILE.npz writes for each test frame NAME__boxes (N, 4) xyxy in original pixels, NAME__scores (N,),
 NAME__emb (N, D), and `queries` (Q, D) in the order of query_info.txt, so that other code can score it.
@@ -35,6 +35,7 @@ def _main() -> int:
     parser.add_argument("--model", required=True, help="a checkpoint (.pth) or a bundle (folder)")
     parser.add_argument("--data", default="", help="root of the data set; not needed for --format street")
     parser.add_argument("--format", choices=("prw", "cuhk", "json", "street"), default="prw")
+    parser.add_argument("--subset", choices=("Occlusion", "Resolution"), default="", help="cuhk: hard queries only")
     parser.add_argument("--seed", type=int, default=0, help="seed of the street")
     parser.add_argument("--dump", default="", metavar="FILE.npz", help="write detections and embeddings")
     parser.add_argument("--engine", default="auto", help="inference engine for a bundle")
@@ -57,7 +58,11 @@ def _main() -> int:
     from personsearch.train.samples import load_split, read_image
     from personsearch.train.settings import SourceSettings
 
-    source = SourceSettings(format=arguments.format, root=arguments.data, seed=arguments.seed, gallery=FULL)
+    if arguments.subset and arguments.format != "cuhk":
+        raise UserError("--subset needs --format cuhk")
+    source = SourceSettings(
+        format=arguments.format, root=arguments.data, seed=arguments.seed, gallery=FULL, subset=arguments.subset
+    )
     data = load_split(source, "test")
     if not data.images or not data.queries:
         raise UserError(
@@ -78,11 +83,12 @@ def _main() -> int:
     def score(galleries: Any = None, rerank: Any = None) -> Any:
         return score_run(run, data.images, data.queries, min_score=min_score, galleries=galleries, rerank=rerank)
 
-    default = gallery_names(arguments.data, 100) if arguments.format == "cuhk" else None
+    by_size = arguments.format == "cuhk" and not arguments.subset
+    default = gallery_names(arguments.data, 100) if by_size else data.galleries
     report = score(default)
     figures = report.figures()
     variants: dict[str, tuple[Any, Any]] = {}
-    if arguments.format == "cuhk":
+    if by_size:
         variants |= {f"gallery {n}": (gallery_names(arguments.data, n), None) for n in GALLERY_SIZES if n != 100}
         variants["gallery full"] = (None, None)
     if arguments.multi_view:

@@ -40,7 +40,7 @@ def load_split(source: SourceSettings, split: str) -> SearchData:
     if not Path(source.root).is_dir():
         raise DataError(f"{source.root}: no such folder; {tree}")
     if source.format == "cuhk":
-        return cuhk.load_cuhk(source.root, split, source.gallery)
+        return cuhk.load_cuhk(source.root, split, source.gallery, subset=source.subset)
     return (prw.load_prw if source.format == "prw" else json_data.load_json)(source.root, split)
 
 

@@ -88,6 +88,7 @@ class SourceSettings(Settings):
     root: str = ""
     weight: float = Field(1.0, gt=0)
     gallery: int = Field(100, ge=0)  # cuhk only: images per query, 0 = all
+    subset: Literal["", "Occlusion", "Resolution"] = ""  # cuhk only: its queries and galleries instead
     # the street only
     seed: int = 0
     identities: int = Field(60, ge=1)
