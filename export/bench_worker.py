@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from personsearch.core.bundle import read_manifest
+from personsearch.core.bundle import Manifest, read_manifest
 from personsearch.core.errors import EngineError, run_main
 
 FRAMES = 16
@@ -44,7 +44,7 @@ def _engine(request: dict[str, Any]) -> dict[str, Any]:
     ]
     began = time.perf_counter()
     if request["engine"] == "pytorch-eager-fp32":
-        name, usual, everything = _torch(request["weights"], manifest.min_score, manifest.detections)
+        name, usual, everything = _torch(request["weights"], manifest)
         peak = "torch-fp32"
     else:
         from personsearch.core.engines import load_engine
@@ -94,18 +94,16 @@ def _time(call: Callable[[Any], object], inputs: list[Any], seconds: float) -> l
     return times
 
 
-def _torch(weights: str, min_score: float, proposals: int) -> tuple[str, Callable, Callable]:
+def _torch(weights: str, manifest: Manifest) -> tuple[str, Callable, Callable]:
     import torch
 
     from personsearch.train.checkpoint import load_network
 
-    network, _ = load_network(weights)
-    rpn = network.settings.rpn.model_copy(update={"test_proposals": proposals})
-    network.settings = network.settings.model_copy(update={"rpn": rpn})
+    network, _ = load_network(weights, size=(manifest.height, manifest.width), proposals=manifest.detections)
 
     def search(images: np.ndarray) -> object:
         with torch.inference_mode():
-            return network.search(torch.from_numpy(images), min_score)
+            return network.search(torch.from_numpy(images), manifest.min_score)
 
     return "pytorch-eager-fp32", search, search
 

@@ -66,7 +66,8 @@ def run_bench(options: BenchOptions, note: Callable[[str], None] = print) -> dic
                     note(f"batch {batch}: skipped, it needs PyTorch and the weights (--checkpoint)")
                     continue
                 bundle = Path(folder) / f"batch{batch}"
-                _write_bundle(weights, bundle, batch=batch, proposals=manifest.detections)
+                _write_bundle(weights, bundle, batch=batch, proposals=manifest.detections,
+                              size=(manifest.height, manifest.width))  # fmt: skip
             jobs = list(options.engines) or [*_choices(bundle), *([TORCH] if has_weights else [])]
             for job in jobs:
                 request = {"engine": job, "bundle": str(bundle), "weights": weights, "batch": batch,

@@ -47,6 +47,7 @@ class ExportOptions:
     name: str = ""
     batch: int = 1
     proposals: int = 0
+    size: tuple[int, int] | None = None  # of the canvas, (height, width)
     half_weights: bool = True
     precisions: tuple[str, ...] = ()  # besides fp32
     frames: str = ""
@@ -73,8 +74,7 @@ def export_checkpoint(options: ExportOptions, note: Callable[[str], None] = prin
     for option, path in (("--calibrate", options.calibrate), ("--data", options.data), ("--frames", options.frames)):
         if path and not Path(path).exists():
             raise UserError(f"{option} {path}: not found; nothing was written")
-    network, content = load_network(options.checkpoint)
-    _limit_proposals(network, options.proposals)
+    network, content = load_network(options.checkpoint, size=options.size, proposals=options.proposals)
     name = options.name or Path(content["config"]["out"]).name
     out = Path(options.out or f"out/{name}").resolve()
     try:
@@ -169,23 +169,17 @@ def _write_graphs(
 
 
 def write_plain_bundle(
-    weights: str, folder: Path, batch: int = 1, proposals: int = 0, precisions: tuple[str, ...] = ()
-) -> Manifest:
+    weights: str, folder: Path, *, batch: int = 1, proposals: int = 0, size: tuple[int, int] | None = None,
+    precisions: tuple[str, ...] = (),
+) -> Manifest:  # fmt: skip
     """The graphs of a checkpoint without gates and thresholds, int8 from a few frames: for measuring speed only."""
-    network, content = load_network(weights)
-    options = ExportOptions(weights, batch=batch, proposals=proposals, precisions=precisions, calibrate_count=4)
-    _limit_proposals(network, proposals)
+    network, content = load_network(weights, size=size, proposals=proposals)
+    options = ExportOptions(weights, batch=batch, precisions=precisions, calibrate_count=4)
     with tempfile.TemporaryDirectory(prefix=".plain-", dir=folder.parent) as work:
         staging = Path(work) / "bundle"
         staging.mkdir()
         _write_graphs(network, staging, Path(work), options, print)
         return write_bundle(folder, staging, _description(network, Path(content["config"]["out"]).name, options))
-
-
-def _limit_proposals(network: PersonSearch, proposals: int) -> None:
-    if proposals:
-        rpn = network.settings.rpn.model_copy(update={"test_proposals": proposals})
-        network.settings = network.settings.model_copy(update={"rpn": rpn})
 
 
 def _description(network: PersonSearch, name: str, options: ExportOptions) -> dict:

@@ -9,10 +9,11 @@ Exit status: 0 bundle and TensorRT engines complete, 3 bundle complete but no en
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
-from personsearch.core.errors import run_main
+from personsearch.core.errors import UserError, run_main
 
 
 def main() -> int:
@@ -26,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="", help="name in the manifest (default: the run's name)")
     parser.add_argument("--batch", type=int, default=1, help="frames per inference call (default 1)")
     parser.add_argument("--proposals", type=int, default=0, help="people per frame at most (default: as trained)")
+    parser.add_argument("--size", default="", metavar="HxW", help="canvas, for example 480x864 (default: as trained)")
     parser.add_argument(
         "--weights", choices=("fp16", "fp32"), default="fp16", help="storage of the weights in the files"
     )
@@ -62,12 +64,16 @@ def _main() -> int:
     from personsearch.export.engine_files import EngineOptions, rebuild_engines
     from personsearch.export.exporter import COMPLETE, ENGINE_SKIPPED, ExportOptions, export_checkpoint
 
+    size = re.fullmatch(r"(\d+)x(\d+)", given.size)
+    if given.size and not size:
+        raise UserError(f"--size: expected HEIGHTxWIDTH such as 480x864, got '{given.size}'")
     engine = EngineOptions(given.engine == "auto", given.target, given.workspace_mb, given.timing_cache)
     if Path(given.checkpoint).is_dir():
         return COMPLETE if rebuild_engines(Path(given.checkpoint), engine) else ENGINE_SKIPPED
     return export_checkpoint(
         ExportOptions(
             checkpoint=given.checkpoint, out=given.out, name=given.name, batch=given.batch, proposals=given.proposals,
+            size=(int(size[1]), int(size[2])) if size else None,
             half_weights=given.weights == "fp16", precisions=tuple(given.precision), frames=given.frames,
             calibrate=given.calibrate, calibrate_count=given.calibrate_count, split=given.split, data=given.data,
             data_frames=given.data_frames, max_loss=given.max_loss, accept_loss=given.accept_loss,

@@ -5,11 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from conftest import assert_user_error, run
 
 from personsearch.core.errors import DataError
 from personsearch.core.street import Street, StreetSettings
 from personsearch.train.adaptation import cosine_of_different_people
+from personsearch.train.checkpoint import load_checkpoint, save_checkpoint
 from personsearch.train.footage import label_footage, read_frames
 from personsearch.train.json_data import load_json
 
@@ -101,7 +103,33 @@ def test_adapting_reports_before_and_after_and_goes_on_when_stopped(video: Path,
     assert done.returncode == 0, done.stderr
     assert "| mAP |" in done.stdout
     assert "before" in (tmp_path / "a" / "adapt.md").read_text()
+    start, trained, adapted = (
+        load_checkpoint(tmp_path / "a" / f"{n}.pth")["model"] for n in ("start", "last", "adapted")
+    )
+    changed = [k for k in start if not torch.equal(start[k], trained[k])]
+    assert changed
+    assert all(torch.allclose(adapted[k], (start[k] + trained[k]) / 2, atol=1e-6) for k in changed)
     again = run(*command, "--steps", 2, "--batch", 2)
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
     assert_user_error(run("train/adapt.py", "--video", "rtsp://127.0.0.1/x"), "--frames")
+
+
+def test_a_blend_needs_two_checkpoints_of_one_network(tmp_path: Path) -> None:
+    first, second, other = (tmp_path / f"{name}.pth" for name in ("first", "second", "other"))
+    for path, model in (
+        (first, {"w": torch.zeros(2), "n": torch.tensor(3)}),
+        (second, {"w": torch.ones(2), "n": torch.tensor(7)}),
+        (other, {"w": torch.ones(3), "n": torch.tensor(7)}),
+    ):
+        save_checkpoint(path, {"config": {"out": path.stem}, "model": model})
+    out = tmp_path / "blend.pth"
+    done = run("train/blend.py", first, second, "--share", 0.25, "--out", out)
+    assert done.returncode == 0, done.stderr
+    content = load_checkpoint(out)
+    assert content["config"] == {"out": "second"}
+    assert content["model"]["w"].tolist() == [0.25, 0.25]
+    assert content["model"]["n"].item() == 7  # counts are not averaged
+    assert_user_error(run("train/blend.py", first, other, "--out", out), "'w' differs")
+    assert_user_error(run("train/blend.py", first, tmp_path / "none.pth", "--out", out), "not found")
+    assert_user_error(run("train/blend.py", first, second, "--share", 2, "--out", out), "from 0 to 1")

@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Adapt a bundle to your own cameras: `python train/adapt.py --video FILE_OR_URL ... [--bundle models/edge]`.
 
-Finds and follows people in unlabelled footage, fine-tunes the bundle's weights on them, and reports figures before and
-after on a held-out part of the footage. A large re-identification network as --teacher (an .xml or .onnx file) makes
-it better, a YOLOX --detector finds more people. Ctrl-C is safe: the same command goes on where it stopped.
+Finds and follows people in unlabelled footage, fine-tunes the bundle's weights on them, averages them with the old ones
+(so that other people are not forgotten), and reports figures before and after on a held-out part of the footage. A
+large re-identification network as --teacher (an .xml or .onnx file) makes it better, a YOLOX --detector finds more
+people. Ctrl-C is safe: the same command goes on where it stopped.
 The footage's frames stay in --out: delete the folder when you are done.
 """
 
@@ -32,7 +33,10 @@ def _main() -> int:
     parser.add_argument("--steps", type=int, default=300, help="training steps")
     parser.add_argument("--batch", type=int, default=8, help="frames per step")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate")
+    parser.add_argument("--share", type=float, default=0.5, help="of the new weights, averaged with the old ones")
     arguments = parser.parse_args()
+    if not 0 < arguments.share <= 1:
+        raise UserError("--share must be above 0 and at most 1")
     if not 0.05 <= arguments.held_out <= 0.9:
         raise UserError("--held-out must be between 0.05 and 0.9")
     if min(arguments.every, arguments.steps, arguments.batch) < 1 or arguments.frames < 0 or arguments.rate <= 0:
@@ -46,6 +50,7 @@ def _main() -> int:
             videos=tuple(arguments.video), bundle=arguments.bundle, out=arguments.out, detector=arguments.detector,
             teacher=arguments.teacher, every=arguments.every, max_frames=arguments.frames,
             held_out=arguments.held_out, steps=arguments.steps, batch=arguments.batch, rate=arguments.rate,
+            share=arguments.share,
         )
     )  # fmt: skip
 

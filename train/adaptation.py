@@ -14,7 +14,8 @@ from personsearch.core.engines import BundleSearcher
 from personsearch.core.errors import BundleError, DataError
 from personsearch.core.evaluation import Run, Searcher, run_model, score_run
 from personsearch.core.records import ImageTruth
-from personsearch.train.checkpoint import checkpoint_settings, load_checkpoint, load_network
+from personsearch.train.blend import blend
+from personsearch.train.checkpoint import checkpoint_settings, load_checkpoint, load_network, save_checkpoint
 from personsearch.train.detector_teacher import DetectorTeacher
 from personsearch.train.footage import label_footage
 from personsearch.train.json_data import load_json, read_people
@@ -23,7 +24,7 @@ from personsearch.train.samples import read_image
 from personsearch.train.settings import TrainSettings
 from personsearch.train.torch_searcher import TorchSearcher
 
-WEIGHTS, LABELS, REPORT = "weights.pth", "footage", "adapt"
+WEIGHTS, LABELS, REPORT, ADAPTED = "weights.pth", "footage", "adapt", "adapted.pth"
 LEAST_PEOPLE = 50
 STEPS_PER_EPOCH = 50
 
@@ -41,6 +42,7 @@ class AdaptOptions:
     steps: int = 300
     batch: int = 8
     rate: float = 1e-4
+    share: float = 0.5  # of the trained weights in the result
 
 
 def label(options: AdaptOptions, note: Callable[[str], None] = print) -> Path:
@@ -122,7 +124,7 @@ def cosine_of_different_people(run: Run, truths: list[ImageTruth]) -> float:
 
 
 def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
-    """Label, measure, fine-tune, measure again. Returns 0, or 130 if the user stopped the training."""
+    """Label, measure, fine-tune, average with the start, measure again. Returns 0, or 130 if the user stopped it."""
     folder = label(options, note)
     settings = settings_for(options, folder)
     out = Path(options.out)
@@ -139,11 +141,12 @@ def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
     if not trainer.run():
         note(f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on from there")
         return 130
-    after = measure(TorchSearcher(trainer.network, trainer.device), folder, min_score)
+    save_checkpoint(out / ADAPTED, blend(out / "start.pth", out / "last.pth", options.share))
+    after = measure(TorchSearcher(load_network(out / ADAPTED)[0]), folder, min_score)
     lines = ["| held-out part of the footage | before | after |", "|---|---|---|"]
     lines += [f"| {name} | {before[name]:.3f} | {after[name]:.3f} |" for name in before]
     verdict = (
-        f"better: export it with `python export/to_trt.py {out / 'last.pth'} --with-weights`, and enrol people anew"
+        f"better: export it with `python export/to_trt.py {out / ADAPTED} --with-weights`, and enrol people anew"
         if after["mAP"] > before["mAP"]
         else "not better on people it was not trained on: keep the bundle as it is, or give longer footage"
     )

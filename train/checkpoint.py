@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from personsearch.core.errors import CheckpointError
 from personsearch.train.csp import CSPStem
 from personsearch.train.network import PersonSearch
-from personsearch.train.settings import TrainSettings
+from personsearch.train.settings import ModelSettings, TrainSettings
 
 FORMAT = "personsearch-checkpoint/1"
 
@@ -57,10 +57,27 @@ def checkpoint_settings(content: dict[str, Any], path: str | Path) -> TrainSetti
         raise CheckpointError(f"{path}: its configuration does not fit this version ({error})") from None
 
 
-def load_network(path: str | Path) -> tuple[PersonSearch, dict[str, Any]]:
-    """The trained network in evaluation mode, and the whole checkpoint."""
+def load_network(
+    path: str | Path, *, size: tuple[int, int] | None = None, proposals: int = 0
+) -> tuple[PersonSearch, dict[str, Any]]:
+    """The trained network in evaluation mode, and the whole checkpoint.
+
+    size       (height, width) of another canvas than the trained one
+    proposals  people per frame at most, if not as trained
+    Raises CheckpointError for a file that is not one of ours, or a canvas that the network cannot have.
+    """
     content = load_checkpoint(path)
-    network = PersonSearch(checkpoint_settings(content, path).model)
+    model = checkpoint_settings(content, path).model.model_dump(mode="json")
+    if size:
+        model["height"], model["width"] = size
+    if proposals:
+        model["rpn"]["test_proposals"] = proposals
+    try:
+        settings = ModelSettings.model_validate(model)
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {error.errors()[0]['msg']}, got {size} and {proposals}") from None
+    content["config"]["model"] = model
+    network = PersonSearch(settings)
     fill(network, content["model"], path)
     return network.eval(), content
 

@@ -1,7 +1,7 @@
 """The light backbone of the `edge` preset: a CSP network with depthwise convolutions and a feature pyramid.
 
 The layout is YOLOX-nano's (https://github.com/Megvii-BaseDetection/YOLOX), so that its published COCO
-weights can be a starting point: see `train/initial_weights.py`.
+weights can be a starting point: see `train/yolox_weights.py`.
 """
 
 from __future__ import annotations

@@ -17,16 +17,13 @@ from personsearch.core.errors import CheckpointError, DataError
 from personsearch.core.evaluation import Report, run_model, score_run
 from personsearch.train import distributed
 from personsearch.train.alignment import align_projection
-from personsearch.train.checkpoint import fill, fill_detector, load_checkpoint, save_checkpoint
-from personsearch.train.initial_weights import load_yolox_nano
+from personsearch.train.checkpoint import fill, load_checkpoint, save_checkpoint
+from personsearch.train.initial_weights import initialise
 from personsearch.train.network import PersonSearch, Sampled, Targets
 from personsearch.train.oim import OIMLoss
 from personsearch.train.optimiser import make_optimiser, rate_factor
-from personsearch.train.osnet import OmniScaleHead
 from personsearch.train.progress import Progress
 from personsearch.train.protonorm import BACKGROUND
-from personsearch.train.reid_weights import load_reid
-from personsearch.train.resnet import load_imagenet
 from personsearch.train.samples import Samples, WeightedDraws, collate, load_split, quiet_worker, read_image
 from personsearch.train.settings import TrainSettings
 from personsearch.train.summary import CURVES, plot_curves
@@ -53,7 +50,7 @@ class Trainer:
                 f"images and {len(self.test.queries)} queries; validation needs both"
             )
         self.network = PersonSearch(settings.model)
-        self._initialise()
+        self.initialised = initialise(self.network, settings)
         identity = settings.model.identity
         self.identity = OIMLoss(
             max(1, len(self.samples.identity_table)),
@@ -82,30 +79,12 @@ class Trainer:
         self.damaged = 0  # images that others replaced
         if resume:
             self._resume()
-        elif settings.teacher.align_batches:
+            return
+        if settings.teacher.align_batches:
             cosine = align_projection(self.network, self.teacher_space, self._loader(), settings.teacher.align_batches)
             for module in (self.network, self.teacher_space):
                 distributed.copy_from_rank_0(module)
             print(f"projection aligned with the teacher: mean cosine {cosine:.3f}", flush=True)
-
-    def _initialise(self) -> None:
-        path = _locate(self.settings.init)
-        if path.endswith(".onnx"):
-            load_yolox_nano(self.network, path)
-        elif path:
-            state = load_checkpoint(path)["model"]
-            if self.settings.init_parts == "detector":
-                fill_detector(self.network, state, path)
-            else:
-                fill(self.network, state, path)
-        if self.settings.init_reid:
-            if not isinstance(self.network.head, OmniScaleHead):
-                raise CheckpointError("init_reid needs model.roi.head: omniscale")
-            load_reid(self.network.head, self.network.projection, self.settings.init_reid)
-        if self.settings.init_resnet:
-            if self.settings.model.backbone != "resnet50":
-                raise CheckpointError("init_resnet needs model.backbone: resnet50")
-            load_imagenet(self.network.stem, self.network.head, self.settings.init_resnet)  # type: ignore[arg-type]
 
     # --- one step ---------------------------------------------------------------------------------------------
 
@@ -181,6 +160,9 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end. False if the user stopped it; the state is on disk either way."""
         self._catch_signals()
+        if self.initialised and self.step == 0 and distributed.rank() == 0:  # for train/blend.py
+            start = {"config": self.settings.model_dump(mode="json"), "model": self.network.state_dict()}
+            save_checkpoint(self.out / "start.pth", start)
         self.network.train()
         progress = Progress(self.out, self.total_steps, self.step, self.curve, late=self.device.type == "cuda")
         saved = time.monotonic()
@@ -300,12 +282,6 @@ class Trainer:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, request)
-
-
-def _locate(path: str) -> str:
-    """A path of a preset: relative to the working directory, else to the repository."""
-    repository = Path(__file__).resolve().parent.parent
-    return str(repository / path) if path and not Path(path).exists() and (repository / path).exists() else path
 
 
 def _device(name: str) -> str:

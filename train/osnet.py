@@ -1,7 +1,7 @@
 """The omni-scale identification head: a re-identification network on pixels that RoIAlign cuts out of the canvas.
 
 The layout is OSNet's (arXiv 1905.00953) as Open Model Zoo ships it in person-reidentification-retail-0277 and
--0287, so that their weights (Apache-2.0) can be a starting point: see `train/initial_weights.py`.
+-0287, so that their weights (Apache-2.0) can be a starting point: see `train/reid_weights.py`.
 """
 
 from __future__ import annotations
