@@ -24,7 +24,7 @@ from personsearch.core.errors import BundleError, EngineError
 from personsearch.core.onnx_opset import load_problem
 from personsearch.core.roi_align import pool_pixels
 
-BUCKETS = (4, 8, 12, 16)  # numbers of people that the describing part is compiled for, besides K
+BUCKETS = (4, 6, 8, 12, 16)  # numbers of people that the describing part is compiled for, besides K
 ABSENT = -1e4  # logit of a padded proposal
 
 

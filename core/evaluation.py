@@ -119,3 +119,13 @@ def score_run(
         search_scores(queries, run.queries, truths, marked, galleries=galleries),
         detection_scores(truths, run.found),
     )
+
+
+def cosine_of_different_people(run: Run, truths: Sequence[ImageTruth]) -> float:
+    """Mean cosine of annotated people with different identities: near 1, the embeddings have collapsed."""
+    named = [(run.annotated[t.name][t.identities >= 0], t.identities[t.identities >= 0]) for t in truths]
+    if not named:
+        return 0.0
+    embeddings, identities = (np.concatenate(part) for part in zip(*named, strict=True))
+    different = identities[:, None] != identities[None]
+    return float((embeddings @ embeddings.T)[different].mean()) if different.any() else 0.0

@@ -197,7 +197,11 @@ def _description(network: PersonSearch, name: str, options: ExportOptions) -> di
 
 
 def _calibration_frames(options: ExportOptions) -> list[np.ndarray]:
-    return sample_frames(options.calibrate, options.calibrate_count)
+    """Frames for int8's ranges; of a labelled data set only those of the chosen split."""
+    if not is_data_set(options.calibrate):
+        return sample_frames(options.calibrate, options.calibrate_count)
+    data, _ = find_data(options.calibrate, options.split, options.calibrate_count)
+    return [cached_image(truth) for truth in data.images]
 
 
 def _thresholds(searcher: Searcher, truths: list[ImageTruth]) -> list[dict]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from personsearch.core.metrics import SearchScores, other_cameras, search_scores
 from personsearch.core.records import Detections, ImageTruth, Query
 from personsearch.train.cbgm import ContextMatching
+from personsearch.train.pictures import detection_failures
 
 BOX = np.array([0, 0, 100, 200], np.float32)
 BOXES = np.array([[0, 0, 100, 200], [4, 0, 104, 200], [60, 0, 160, 200], [300, 0, 400, 200]], np.float32)
@@ -167,9 +168,21 @@ def test_evaluate_prints_intervals_variants_and_draws_a_retrieval(tiny_checkpoin
     result = run(
         "train/evaluate.py", "--model", tiny_checkpoint, "--format", "json", "--data", tmp_path / "data", "--cbgm",
         "--multi-view", "--draw", 0, "--draw-to", tmp_path, "--json", tmp_path / "figures.json", "--min-score", 0.01,
+        "--failures", 1,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    for words in ("mAP, CBGM", "mAP, multi-view", "re-ID mAP", "detection AP", "[0."):
+    assert len(list(tmp_path.glob("frame_*.jpg"))) == 1
+    for words in ("cosine of different people", "mAP, CBGM", "mAP, multi-view", "re-ID mAP", "detection AP", "[0."):
         assert words in result.stdout
     assert (tmp_path / "query_0.jpg").stat().st_size > 5000
     assert "95 % interval" in (tmp_path / "figures.json").read_text()
+
+
+def test_missed_people_and_false_alarms_are_told_apart() -> None:
+    truth = ImageTruth("a.jpg", "", np.array([[0, 0, 10, 20], [50, 0, 60, 20]]), np.array([1, -1]))
+    found = Detections(np.array([[0, 1, 10, 20], [80, 0, 90, 20]]), np.array([0.9, 0.8]), np.zeros((2, 4)))
+    nobody = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4)))
+    empty = ImageTruth("b.jpg", "", np.zeros((0, 4)), np.zeros(0, np.int64))
+    assert detection_failures(truth, found) == ([1], [1])
+    assert detection_failures(truth, nobody) == ([0, 1], [])
+    assert detection_failures(empty, found) == ([], [0, 1])

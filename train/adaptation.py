@@ -12,9 +12,8 @@ from tqdm import tqdm
 
 from personsearch.core.engines import BundleSearcher
 from personsearch.core.errors import BundleError, DataError
-from personsearch.core.evaluation import Run, Searcher, run_model, score_run
-from personsearch.core.records import ImageTruth
-from personsearch.train.blend import blend
+from personsearch.core.evaluation import Searcher, cosine_of_different_people, run_model, score_run
+from personsearch.train.blend import blend, renew_statistics
 from personsearch.train.checkpoint import checkpoint_settings, load_checkpoint, load_network, save_checkpoint
 from personsearch.train.detector_teacher import DetectorTeacher
 from personsearch.train.footage import label_footage
@@ -27,6 +26,7 @@ from personsearch.train.torch_searcher import TorchSearcher
 WEIGHTS, LABELS, REPORT, ADAPTED = "weights.pth", "footage", "adapt", "adapted.pth"
 LEAST_PEOPLE = 50
 STEPS_PER_EPOCH = 50
+STATISTICS = 24  # batches to renew the norms on
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,6 @@ def measure(searcher: Searcher, folder: Path, min_score: float) -> dict[str, flo
     return {**chosen, "cosine of different people": cosine_of_different_people(run, data.images)}
 
 
-def cosine_of_different_people(run: Run, truths: list[ImageTruth]) -> float:
-    """Mean cosine of annotated people with different identities: near 1, the embeddings have collapsed."""
-    named = [(run.annotated[t.name][t.identities >= 0], t.identities[t.identities >= 0]) for t in truths]
-    if not named:
-        return 0.0
-    embeddings, identities = (np.concatenate(part) for part in zip(*named, strict=True))
-    different = identities[:, None] != identities[None]
-    return float((embeddings @ embeddings.T)[different].mean()) if different.any() else 0.0
-
-
 def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
     """Label, measure, fine-tune, average with the start, measure again. Returns 0, or 130 if the user stopped it."""
     folder = label(options, note)
@@ -141,7 +131,10 @@ def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
     if not trainer.run():
         note(f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on from there")
         return 130
-    save_checkpoint(out / ADAPTED, blend(out / "start.pth", out / "last.pth", options.share))
+    content = blend(out / "start.pth", out / "last.pth", options.share)
+    if options.share < 1:
+        renew_statistics(content, STATISTICS)
+    save_checkpoint(out / ADAPTED, content)
     after = measure(TorchSearcher(load_network(out / ADAPTED)[0]), folder, min_score)
     lines = ["| held-out part of the footage | before | after |", "|---|---|---|"]
     lines += [f"| {name} | {before[name]:.3f} | {after[name]:.3f} |" for name in before]

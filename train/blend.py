@@ -9,6 +9,7 @@ the start of a fine-tuning as start.pth.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,29 @@ def _main() -> int:
     parser.add_argument("start", type=Path, help="checkpoint before training")
     parser.add_argument("trained", type=Path, help="checkpoint after training")
     parser.add_argument("--share", type=float, default=0.5, help="of the trained weights, 0 to 1 (default 0.5)")
+    parser.add_argument(
+        "--people",
+        default="",
+        metavar="HxW",
+        help="pool people at another size in pixels (omniscale head), multiples of 16",
+    )
+    parser.add_argument(
+        "--statistics", type=int, default=24, metavar="N",
+        help="batches of the training data to renew the norms' running statistics on, which an average does not fit "
+        "(default 24; 0 averages them too)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.pth")
     given = parser.parse_args()
     if not 0 <= given.share <= 1:
         raise UserError(f"--share: expected a number from 0 to 1, got {given.share}")
     from personsearch.train.checkpoint import save_checkpoint
 
-    save_checkpoint(given.out, blend(given.start, given.trained, given.share))
+    content = blend(given.start, given.trained, given.share)
+    if given.people:
+        resize_people(content, given.people)
+    if given.statistics:
+        renew_statistics(content, given.statistics)
+    save_checkpoint(given.out, content)
     print(f"{given.out}: {given.share:g} of {given.trained} and {1 - given.share:g} of {given.start}")
     return 0
 
@@ -51,6 +68,50 @@ def blend(start: Path, trained: Path, share: float) -> dict[str, Any]:
         raise CheckpointError(f"{start} and {trained} are not of one network: '{min(other)}' differs")
     mixed = {k: before[k].float().lerp(v.float(), share) if v.is_floating_point() else v for k, v in after.items()}
     return {"config": last["config"], "model": mixed}
+
+
+def resize_people(content: dict[str, Any], text: str) -> None:
+    """Change a checkpoint with an omni-scale head, in place, to people of HxW pixels.
+
+    Only the weights of its last spatial sum depend on the size; they are interpolated.
+    """
+    from personsearch.train.reid_weights import resized_pool
+
+    size = re.fullmatch(r"(\d+)x(\d+)", text)
+    height, width = (int(size[1]), int(size[2])) if size else (0, 0)
+    if not height or not width or height % 16 or width % 16:
+        raise UserError(f"--people: expected HEIGHTxWIDTH in multiples of 16, got '{text}'")
+    weight = content["model"].get("head.pool.weight")
+    if weight is None:
+        raise CheckpointError("--people needs a checkpoint with model.roi.head: omniscale")
+    content["model"]["head.pool.weight"] = resized_pool(weight, (height // 16, width // 16))
+    content["config"]["model"]["roi"] |= {"height": height, "width": width}
+
+
+def renew_statistics(content: dict[str, Any], batches: int) -> None:
+    """Running means and variances of the trained norms, in place, as means over batches of the training data."""
+    import torch
+    from torch.utils.data import DataLoader
+    from tqdm import tqdm
+
+    from personsearch.train.checkpoint import checkpoint_settings, fill
+    from personsearch.train.network import PersonSearch
+    from personsearch.train.samples import Samples, WeightedDraws, collate
+
+    settings = checkpoint_settings(content, "blend")
+    network = PersonSearch(settings.model)
+    fill(network, content["model"], "blend")
+    samples = Samples(settings.data, network.canvas, seed=settings.seed)
+    draws = WeightedDraws(samples.weights, settings.optimiser.batch, settings.seed, 0, batches, 0, 1)
+    network.train()
+    norms = [m for m in network.modules() if hasattr(m, "running_mean") and hasattr(m, "momentum") and m.training]
+    loader = DataLoader(samples, batch_sampler=draws, collate_fn=collate)
+    for number, (images, targets) in enumerate(tqdm(loader, desc="statistics", unit="batch")):
+        for norm in norms:
+            norm.momentum = 1 / (1 + number)  # type: ignore[assignment]
+        with torch.no_grad():
+            network.losses(images, targets)
+    content["model"] = network.state_dict()
 
 
 if __name__ == "__main__":

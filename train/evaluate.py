@@ -46,12 +46,19 @@ def _main() -> int:
     parser.add_argument("--multi-view", action="store_true", help="also score galleries of the other cameras")
     parser.add_argument("--cbgm", action="store_true", help="also score with context bipartite graph matching")
     parser.add_argument("--draw", type=int, action="append", default=[], metavar="N", help="draw query N's retrieval")
-    parser.add_argument("--draw-to", default="runs/retrieval", metavar="DIR", help="folder for --draw")
+    parser.add_argument(
+        "--failures",
+        type=int,
+        default=0,
+        metavar="N",
+        help="draw the N worst queries and the N worst frames",
+    )
+    parser.add_argument("--draw-to", default="runs/retrieval", metavar="DIR", help="folder for the pictures")
     parser.add_argument("--json", default="", metavar="FILE", help="write the figures")
     arguments = parser.parse_args()
     from tqdm import tqdm
 
-    from personsearch.core.evaluation import run_model, score_run
+    from personsearch.core.evaluation import cosine_of_different_people, run_model, score_run
     from personsearch.core.metrics import not_within, other_cameras
     from personsearch.train.cbgm import ContextMatching
     from personsearch.train.cuhk import FULL, GALLERY_SIZES, gallery_names
@@ -105,14 +112,18 @@ def _main() -> int:
         other = score(galleries, rerank).figures()
         figures |= {f"{key}, {name}": other[key] for key in ("mAP", "top-1")}
     print(f"{len(data.queries)} queries, {len(data.images)} images, detections with score >= {min_score}")
-    intervals = report.search.intervals()
+    intervals, different = report.search.intervals(), cosine_of_different_people(run, data.images)
     for name, value in figures.items():
         note = "  [{:.3f}, {:.3f}]".format(*intervals[name]) if name in intervals else ""
         print(f"{name:26s} {value:.3f}{note}")
-    for number in arguments.draw:
+    print(f"{'cosine of different people':26s} {different:.3f}")
+    worst = report.search.average_precision.argsort(kind="stable")[: arguments.failures].tolist()
+    for number in [*arguments.draw, *worst]:
         print(draw(data, run, number, min_score, default, Path(arguments.draw_to)))
+    for path in draw_failures(data, run, min_score, arguments.failures, Path(arguments.draw_to)):
+        print(path)
     if arguments.json:
-        content = {**figures, "95 % interval": intervals}
+        content = {**figures, "95 % interval": intervals, "cosine of different people": different}
         Path(arguments.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
 
@@ -149,6 +160,18 @@ def draw(
         (data.images[pool.image_of[i]], pool.boxes[i], float(values[i]), bool((hits == i).any())) for i in order
     ]  # fmt: skip
     return draw_retrieval((data.images[pool.index[query.image]], query.box), ranking, folder / f"query_{number}.jpg")
+
+
+def draw_failures(data: SearchData, run: Run, min_score: float, count: int, folder: Path) -> list[Path]:
+    """The frames with most missed people and false alarms."""
+    from personsearch.core.search_pool import at_least
+    from personsearch.train.pictures import detection_failures, draw_detections
+
+    found = [at_least(run.found[t.name], min_score) for t in data.images]
+    errors = [sum(map(len, detection_failures(t, f))) for t, f in zip(data.images, found, strict=True)]
+    worst = sorted(range(len(errors)), key=lambda i: -errors[i])[:count]
+    names = [folder / f"frame_{Path(data.images[i].name).stem}.jpg" for i in worst]
+    return [draw_detections(data.images[i], found[i], name) for i, name in zip(worst, names, strict=True)]
 
 
 if __name__ == "__main__":

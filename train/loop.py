@@ -79,12 +79,6 @@ class Trainer:
         self.damaged = 0  # images that others replaced
         if resume:
             self._resume()
-            return
-        if settings.teacher.align_batches:
-            cosine = align_projection(self.network, self.teacher_space, self._loader(), settings.teacher.align_batches)
-            for module in (self.network, self.teacher_space):
-                distributed.copy_from_rank_0(module)
-            print(f"projection aligned with the teacher: mean cosine {cosine:.3f}", flush=True)
 
     # --- one step ---------------------------------------------------------------------------------------------
 
@@ -160,9 +154,8 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end. False if the user stopped it; the state is on disk either way."""
         self._catch_signals()
-        if self.initialised and self.step == 0 and distributed.rank() == 0:  # for train/blend.py
-            start = {"config": self.settings.model_dump(mode="json"), "model": self.network.state_dict()}
-            save_checkpoint(self.out / "start.pth", start)
+        if self.step == 0:
+            self._begin()
         self.network.train()
         progress = Progress(self.out, self.total_steps, self.step, self.curve, late=self.device.type == "cuda")
         saved = time.monotonic()
@@ -189,6 +182,17 @@ class Trainer:
         self.damaged = progress.skipped
         self.save("last.pth")
         return not self.stop_requested
+
+    def _begin(self) -> None:
+        """Keep the initial weights for train/blend.py, and turn the projection towards the teacher."""
+        if self.initialised and distributed.rank() == 0:
+            start = {"config": self.settings.model_dump(mode="json"), "model": self.network.state_dict()}
+            save_checkpoint(self.out / "start.pth", start)
+        if count := self.settings.teacher.align_batches:
+            cosine = align_projection(self.network, self.teacher_space, self._loader(), count)
+            for module in (self.network, self.teacher_space):
+                distributed.copy_from_rank_0(module)
+            print(f"projection aligned with the teacher: mean cosine {cosine:.3f}", flush=True)
 
     def batches(self) -> Iterator[list[Batch]]:
         """The rest of the run, one list of `optimiser.accumulate` batches per step."""

@@ -9,12 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from personsearch.core.records import ImageTruth
+from personsearch.core.boxes import iou
+from personsearch.core.records import Detections, ImageTruth
 from personsearch.train.prw import SearchData
 from personsearch.train.samples import read_image
 
 UNLABELLED_COLOUR = (150, 150, 150)
-GREEN, RED, BLUE = (60, 170, 40), (40, 40, 210), (200, 120, 30)
+GREEN, RED, BLUE, ORANGE = (60, 170, 40), (40, 40, 210), (200, 120, 30), (0, 140, 255)
 
 
 def draw_samples(data: SearchData, out: Path, count: int) -> list[Path]:
@@ -52,6 +53,27 @@ def frame_box(image: np.ndarray, box: np.ndarray, colour: tuple[int, int, int], 
         cv2.putText(
             image, text, (x1 + 2, top + h + 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA
         )
+
+
+def draw_detections(truth: ImageTruth, found: Detections, path: Path) -> Path:
+    """A frame with the people who were found (green), missed (red), and what is nobody (orange, with its score)."""
+    image = read_image(truth).copy()
+    missed, false = detection_failures(truth, found)
+    for row, box in enumerate(truth.boxes):
+        frame_box(image, box, RED if row in missed else GREEN)
+    for row in false:
+        frame_box(image, found.boxes[row], ORANGE, f"{found.scores[row]:.2f}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image)
+    return path
+
+
+def detection_failures(truth: ImageTruth, found: Detections) -> tuple[list[int], list[int]]:
+    """Rows of annotated people without a detection of IoU >= 0.5, and of detections on no annotated person."""
+    overlap = iou(truth.boxes, found.boxes)
+    if 0 in overlap.shape:
+        return list(range(len(truth.boxes))), list(range(len(found.boxes)))
+    return np.flatnonzero(overlap.max(1) < 0.5).tolist(), np.flatnonzero(overlap.max(0) < 0.5).tolist()
 
 
 def draw_histogram(data: SearchData, path: Path) -> Path:

@@ -29,7 +29,7 @@ def load_reid(head: OmniScaleHead, projection: nn.Linear, path: str) -> None:
     for number, (target, constant) in enumerate(zip(targets, constants, strict=False)):
         value = torch.from_numpy(constant.astype(np.float32))
         if target is head.pool.weight and value.dim() == 5:
-            value = _shrunk(value, (target.shape[2], target.shape[3]))
+            value = resized_pool(value, (target.shape[2], target.shape[3]))
         if target.numel() != value.numel():
             raise CheckpointError(
                 f"{path}: constant {number} has shape {tuple(value.shape)}, expected {tuple(target.shape)}; "
@@ -99,8 +99,8 @@ def _gate(gate: nn.Module) -> Iterator[Tensor]:
         yield from (gate.weight, gate.bias)
 
 
-def _shrunk(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """A spatial sum over (C, 1, 1, h, w) cells as one over fewer cells: each new cell stands for several old ones."""
-    old = weight.flatten(1, 2)
+def resized_pool(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """A spatial sum's weights, (C, ..., h, w), as (C, 1, *size): a new cell stands for old ones or a part."""
+    old = weight.reshape(weight.shape[0], 1, *weight.shape[-2:])
     factor = (old.shape[2] * old.shape[3]) / (size[0] * size[1])
     return nn.functional.interpolate(old, size, mode="area") * factor

@@ -20,14 +20,15 @@ class EmbeddingTeacher:
     The engine is loaded on first use, so that the object can travel to data-loading processes.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, options: dict[str, Any] | None = None) -> None:
         if not Path(path).is_file():
             raise DataError(f"{path}: teacher not found; teacher.embedding must name an .xml or .onnx file")
         self.path = path
+        self.options = options or {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}  # OpenVINO's
         self._engine: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_engine": None}
+        return {"path": self.path, "options": self.options, "_engine": None}
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """uint8 (h, w, 3) BGR and (N, 4) xyxy -> (N, T) float32, not normalised."""
@@ -35,8 +36,7 @@ class EmbeddingTeacher:
             import openvino
 
             core = openvino.Core()
-            options = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
-            self._engine = core.compile_model(core.read_model(self.path), "CPU", options)
+            self._engine = core.compile_model(core.read_model(self.path), "CPU", self.options)
         _, _, height, width = self._engine.input(0).shape
         out = np.zeros((len(boxes), self._engine.output(0).shape[1]), np.float32)
         for row, box in enumerate(boxes):
