@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-SAMPLES = 2  # per bin and axis, as in the model graph
+SAMPLES = 2  # per bin and axis, as in the model graph; the mean below is written for two
 
 
 def pool_pixels(image: np.ndarray, boxes: np.ndarray, out: np.ndarray) -> None:
@@ -40,11 +40,16 @@ def _blas() -> ThreadpoolController:
 def _axis_weights(low: float, high: float, bins: int, length: int) -> tuple[int, int, np.ndarray]:
     """One axis of a box: first cell, one past the last, and how much each cell between counts in each bin."""
     extent = max(high - low, 1.0)
-    position = np.float32(low) + (np.arange(SAMPLES * bins, dtype=np.float32) + 0.5) * (extent / (SAMPLES * bins))
+    position = np.arange(0.5, SAMPLES * bins, dtype=np.float32) * np.float32(extent / (SAMPLES * bins))
+    position += np.float32(low)
     nearest = np.clip(position, 0, length - 1)
     first, last = int(nearest[0]), min(int(nearest[-1]) + 2, length)
-    weights = np.abs(nearest[:, None] - np.arange(first, last, dtype=np.float32))
-    np.maximum(1 - weights, 0, out=weights)
+    weights = nearest[:, None] - np.arange(first, last, dtype=np.float32)
+    np.abs(weights, out=weights)
+    np.subtract(1, weights, out=weights)
+    np.maximum(weights, 0, out=weights)
     if position[0] < -1 or position[-1] > length:  # samples further out than a cell count as zero
         weights *= ((position >= -1) & (position <= length))[:, None]
-    return first, last, weights.reshape(bins, SAMPLES, -1).mean(1)
+    mean = weights[0::SAMPLES] + weights[1::SAMPLES]
+    mean /= SAMPLES
+    return first, last, mean
