@@ -118,7 +118,8 @@ def _main() -> int:
             + " |"
         )
     if given.json:
-        content = {"command": " ".join(["python", *sys.argv]), "systems": rows}
+        words = [Path(word).name if Path(word).is_file() else word for word in sys.argv[1:]]
+        content = {"command": " ".join(["python tests/two_step.py", *words]), "systems": rows}
         Path(given.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
 
