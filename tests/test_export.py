@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -16,7 +17,9 @@ from conftest import REPOSITORY, assert_user_error, liven, run
 from personsearch.core.bundle import MODEL, read_manifest, sha256_of, write_bundle
 from personsearch.core.engines import BundleSearcher
 from personsearch.core.errors import BundleError, EngineError
+from personsearch.export.exporter import write_plain_bundle
 from personsearch.export.fold import fold
+from personsearch.train.checkpoint import load_network
 from personsearch.train.network import PersonSearch
 from personsearch.train.settings import ModelSettings
 
@@ -201,3 +204,16 @@ def test_bad_options_are_explained(tiny_checkpoint: Path, tmp_path: Path) -> Non
     ):
         assert_user_error(run("export/to_trt.py", tiny_checkpoint, "--out", tmp_path / "b", *options), words)
     assert not (tmp_path / "b").exists()
+
+
+def test_the_same_weights_on_another_canvas(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    network, _ = load_network(tiny_checkpoint)
+    height, width = network.canvas
+    manifest = write_plain_bundle(str(tiny_checkpoint), tmp_path / "large", size=(height + 32, width + 64), proposals=5)
+    assert (manifest.height, manifest.width, manifest.detections) == (height + 32, width + 64, 5)
+    frame = np.full((height, width, 3), 90, np.uint8)
+    assert len(BundleSearcher(tmp_path / "large").detect([frame], 0.0)[0]) <= 5
+    for size, words in (("480by864", "HEIGHTxWIDTH"), ("100x100", "multiples of 32")):
+        result = run("export/to_trt.py", tiny_checkpoint, "--out", tmp_path / "no", "--size", size)
+        assert_user_error(result, words)
+    assert not (tmp_path / "no").exists()

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import assert_user_error, run
+from conftest import REPOSITORY, assert_user_error, run
 
 from personsearch.core.errors import DataError
 from personsearch.core.evaluation import Run, cosine_of_different_people
 from personsearch.core.street import Street, StreetSettings
-from personsearch.train.checkpoint import load_checkpoint, save_checkpoint
+from personsearch.train.checkpoint import load_checkpoint, load_network, save_checkpoint
 from personsearch.train.footage import label_footage, read_frames
 from personsearch.train.json_data import load_json
 
@@ -137,3 +137,20 @@ def test_a_blend_needs_two_checkpoints_of_one_network(tmp_path: Path) -> None:
     assert_user_error(run("train/blend.py", first, other, "--out", out), "'w' differs")
     assert_user_error(run("train/blend.py", first, tmp_path / "none.pth", "--out", out), "not found")
     assert_user_error(run("train/blend.py", first, second, "--share", 2, "--out", out), "from 0 to 1")
+
+
+def test_people_of_another_size_in_pixels(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    weights = REPOSITORY / "models" / "edge" / "weights.pth"
+    out = tmp_path / "small.pth"
+    options = ("--statistics", 0, "--out", out)
+    done = run("train/blend.py", weights, weights, "--people", "160x80", *options)
+    assert done.returncode == 0, done.stderr
+    network, content = load_network(out)
+    assert (network.settings.roi.height, network.settings.roi.width) == (160, 80)
+    sums = [c["model"]["head.pool.weight"].float().sum((1, 2, 3)) for c in (load_checkpoint(weights), content)]
+    assert torch.cosine_similarity(*sums, dim=0) > 0.99  # a constant picture gives about the same
+    assert network.embed_boxes(torch.zeros(1, 384, 640, 3), [torch.tensor([[0.0, 0, 40, 80]])]).shape == (1, 256)
+    assert_user_error(run("train/blend.py", weights, weights, "--people", "100x80", *options), "multiples of 16")
+    assert_user_error(
+        run("train/blend.py", tiny_checkpoint, tiny_checkpoint, "--people", "160x80", *options), "omniscale"
+    )
