@@ -111,8 +111,10 @@ def real_time(seconds: float) -> dict[str, float]:
             marks: list[tuple[float, float]] = []
             began = time.monotonic()
             while (now := time.monotonic() - began) < seconds:
-                pids = [os.getpid(), pipeline.inference.process.pid, *(c.process.pid for c in pipeline.cameras)]
-                marks.append((now / 3600, sum(memory_mb(pid) for pid in pids)))
+                children = [pipeline.inference.process, *(camera.process for camera in pipeline.cameras)]
+                pids = [child.pid for child in children if child is not None]
+                if len(pids) == len(children):  # a camera whose video ended has no process until it starts again
+                    marks.append((now / 3600, sum(memory_mb(pid) for pid in (os.getpid(), *pids))))
                 time.sleep(1)
             latency = list(pipeline.recent)
     settled = marks[len(marks) // 2 :]
