@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from personsearch.core.errors import ConfigError
+from personsearch.core.errors import ConfigError, UserError
 
 
 class Settings(BaseModel):
@@ -119,3 +119,11 @@ def _known(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
         arguments = [field.annotation, *getattr(field.annotation, "__args__", ())]
         current = next((a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)), current)
     return list(getattr(current, "model_fields", {}))
+
+
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH of a command line -> (height, width) in pixels. Raises UserError that names the option."""
+    size = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not size:
+        raise UserError(f"{option}: expected HEIGHTxWIDTH such as 480x864, got '{text}'")
+    return int(size[1]), int(size[2])

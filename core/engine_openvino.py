@@ -64,6 +64,7 @@ class OpenVINOEngine:
         self._refined = CUT_REFINED in names
         feature = [CUT_FEATURE] if CUT_FEATURE in names else []
         self._pixels = not feature
+        self._crops = names[CUT_CROPS].get_partial_shape()
         self._propose = self._compile(["images"], [*CUT_PROPOSALS, *feature], self._fast)
         self._pool: dict[int, Any] = {}
         self._describe: dict[int, Any] = {}
@@ -116,8 +117,8 @@ class OpenVINOEngine:
         """Compile pooling and describing for `size` proposals an image."""
         batch = self._batch
         if self._pixels:
-            shape = [batch * size, *self._names(self._model)[CUT_CROPS].get_partial_shape().to_shape()[1:]]
-            self._describe[size] = self._compile([CUT_CROPS], [CUT_VECTORS], self._fast, {CUT_CROPS: shape})
+            shapes = {CUT_CROPS: [batch * size, *self._crops.to_shape()[1:]]}
+            self._describe[size] = self._compile([CUT_CROPS], [CUT_VECTORS], self._fast, shapes)
             return
         self._pool[size] = self._compile(CUT_PROPOSALS[:1], CUT_POOLING, "f32", {CUT_PROPOSALS[0]: [batch, size, 4]})
         columns, rows = (list(self._pool[size].get_output_tensor(i).shape) for i in range(2))

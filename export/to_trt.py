@@ -9,11 +9,11 @@ Exit status: 0 bundle and TensorRT engines complete, 3 bundle complete but no en
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
-from personsearch.core.errors import UserError, run_main
+from personsearch.core.config import parse_size
+from personsearch.core.errors import run_main
 
 
 def main() -> int:
@@ -64,16 +64,14 @@ def _main() -> int:
     from personsearch.export.engine_files import EngineOptions, rebuild_engines
     from personsearch.export.exporter import COMPLETE, ENGINE_SKIPPED, ExportOptions, export_checkpoint
 
-    size = re.fullmatch(r"(\d+)x(\d+)", given.size)
-    if given.size and not size:
-        raise UserError(f"--size: expected HEIGHTxWIDTH such as 480x864, got '{given.size}'")
+    size = parse_size("--size", given.size) if given.size else None
     engine = EngineOptions(given.engine == "auto", given.target, given.workspace_mb, given.timing_cache)
     if Path(given.checkpoint).is_dir():
         return COMPLETE if rebuild_engines(Path(given.checkpoint), engine) else ENGINE_SKIPPED
     return export_checkpoint(
         ExportOptions(
             checkpoint=given.checkpoint, out=given.out, name=given.name, batch=given.batch, proposals=given.proposals,
-            size=(int(size[1]), int(size[2])) if size else None,
+            size=size,
             half_weights=given.weights == "fp16", precisions=tuple(given.precision), frames=given.frames,
             calibrate=given.calibrate, calibrate_count=given.calibrate_count, split=given.split, data=given.data,
             data_frames=given.data_frames, max_loss=given.max_loss, accept_loss=given.accept_loss,

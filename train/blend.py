@@ -9,11 +9,11 @@ the start of a fine-tuning as start.pth.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from personsearch.core.config import parse_size
 from personsearch.core.errors import CheckpointError, UserError, run_main
 
 
@@ -77,8 +77,7 @@ def resize_people(content: dict[str, Any], text: str) -> None:
     """
     from personsearch.train.reid_weights import resized_pool
 
-    size = re.fullmatch(r"(\d+)x(\d+)", text)
-    height, width = (int(size[1]), int(size[2])) if size else (0, 0)
+    height, width = parse_size("--people", text)
     if not height or not width or height % 16 or width % 16:
         raise UserError(f"--people: expected HEIGHTxWIDTH in multiples of 16, got '{text}'")
     weight = content["model"].get("head.pool.weight")
