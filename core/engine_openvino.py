@@ -24,7 +24,8 @@ from personsearch.core.errors import BundleError, EngineError
 from personsearch.core.onnx_opset import load_problem
 from personsearch.core.roi_align import pool_pixels
 
-BUCKETS = (4, 6, 8, 12, 16)  # numbers of people that the describing part is compiled for, besides K
+MOST = 8  # people described in one call; more gain nothing
+BUCKETS = (4, 6, 8, 12, 16)  # the same for each image of a network that pools a feature map, besides K
 ABSENT = -1e4  # logit of a padded proposal
 
 
@@ -33,12 +34,13 @@ class OpenVINOEngine:
 
       propose    images -> proposals                      bf16; its end (boxes, NMS) stays float32
       pool       proposals -> RoIAlign's weights          float32: in bf16 a box moves by pixels
-      describe   feature, weights -> a vector a proposal  bf16; compiled for several numbers of proposals
+      describe   feature, weights -> a vector a proposal  bf16; compiled for several fixed numbers of people
       conclude   vectors, proposals -> the outputs        float32
 
     OpenVINO keeps float32 only behind the last heavy operation of a graph, so in one piece the coordinates would be
     rounded. And only proposals that can reach the wanted score are described: a street with three people costs
-    three people. A network that pools pixels needs no graph for it: `core.roi_align` cuts people out in less time.
+    three people. A network that pools pixels needs no graph for it: `core.roi_align` cuts people out in less time,
+    and the people of all frames are described together, eight at a time: padding or smaller calls would cost more.
     """
 
     def __init__(self, folder: Path, precision: str = "auto", threads: int = 0) -> None:
@@ -74,7 +76,8 @@ class OpenVINOEngine:
         else:
             self._conclude = self._compile([CUT_VECTORS, *CUT_PROPOSALS], OUTPUTS, "f32")
         self._batch, self._count = (int(n) for n in self._propose.get_output_tensor(0).shape[:2])
-        for size in (*(b for b in BUCKETS if b < self._count), self._count):
+        buckets = (*(size for size in BUCKETS if size < self._count), self._count)
+        for size in range(1, MOST + 1) if self._pixels else buckets:
             self._prepare(size)
         self._embed: Any = None
 
@@ -114,10 +117,10 @@ class OpenVINOEngine:
         return self._core.compile_model(part, "CPU", options).create_infer_request()
 
     def _prepare(self, size: int) -> None:
-        """Compile pooling and describing for `size` proposals an image."""
+        """Compile describing for `size` people, or of a network that pools a feature map for `size` in each image."""
         batch = self._batch
         if self._pixels:
-            shapes = {CUT_CROPS: [batch * size, *self._crops.to_shape()[1:]]}
+            shapes = {CUT_CROPS: [size, *self._crops.to_shape()[1:]]}
             self._describe[size] = self._compile([CUT_CROPS], [CUT_VECTORS], self._fast, shapes)
             return
         self._pool[size] = self._compile(CUT_PROPOSALS[:1], CUT_POOLING, "f32", {CUT_PROPOSALS[0]: [batch, size, 4]})
@@ -137,35 +140,46 @@ class OpenVINOEngine:
         if min_proposal_score > 0:
             least = max(least, float(np.log(min_proposal_score / max(1 - min_proposal_score, 1e-9))) - 1e-4)
         logits[logits < least] = ABSENT
-        wanted = int((logits > ABSENT / 2).sum(1).max())  # logits fall, so these come first
+        wanted = (logits > ABSENT / 2).sum(1)  # logits fall, so these come first
         vectors = self._vectors(images, proposals, wanted)
         if not self._refined:
             boxes, scores, embeddings, count = self._run(self._conclude, vectors, proposals, logits)
             return boxes, scores, embeddings, count
         boxes, scores, count = self._run(self._conclude, vectors, proposals, logits)
-        (embeddings,) = self._run(self._project, self._vectors(images, boxes, int(count.max())))
+        (embeddings,) = self._run(self._project, self._vectors(images, boxes, count))
         return boxes, scores, embeddings, count
 
     @staticmethod
     def _run(request: Any, *inputs: np.ndarray) -> list[np.ndarray]:
         return [value.copy() for value in request.infer(list(inputs)).to_tuple()]
 
-    def _vectors(self, images: np.ndarray, boxes: np.ndarray, wanted: int) -> np.ndarray:
-        """Vectors (B * K, width) of the first `wanted` boxes of each image; the other rows are zero."""
-        size = next(s for s in sorted(self._describe) if s >= wanted)
-        describe = self._describe[size]
-        if wanted and self._pixels:
-            crops = describe.get_input_tensor(0).data
-            for image, own, out in zip(images, boxes, crops.reshape(self._batch, size, *crops.shape[1:]), strict=True):
-                pool_pixels(image, own[:wanted], out[:wanted])
-        elif wanted:
-            self._pool[size].infer([np.ascontiguousarray(boxes[:, :size])])
-        if wanted:
+    def _vectors(self, images: np.ndarray, boxes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Vectors (B * K, width) of the first wanted (B,) boxes (B, K, 4) of each image; the other rows are zero."""
+        width = next(iter(self._describe.values())).get_output_tensor(0).shape[1]
+        out = np.zeros((self._batch, self._count, width), np.float32)
+        present = np.arange(self._count) < wanted[:, None]
+        if present.any():
+            described = self._pixel_vectors(images, boxes, present) if self._pixels else self._feature_vectors(boxes, present)
+            out[present] = described
+        return out.reshape(self._batch * self._count, width)
+
+    def _pixel_vectors(self, images: np.ndarray, boxes: np.ndarray, present: np.ndarray) -> np.ndarray:
+        owners, boxes, vectors = np.nonzero(present)[0], boxes[present], []
+        while len(owners):
+            size = min(len(owners), MOST)
+            describe = self._describe[size]
+            pool_pixels(images, owners[:size], boxes[:size], describe.get_input_tensor(0).data)
             describe.infer()
-        made = describe.get_output_tensor(0).data.reshape(self._batch, size, -1)
-        out = np.zeros((self._batch, self._count, made.shape[2]), np.float32)
-        out[:, :wanted] = made[:, :wanted]
-        return out.reshape(self._batch * self._count, -1)
+            vectors.append(describe.get_output_tensor(0).data.copy())
+            owners, boxes = owners[size:], boxes[size:]
+        return np.concatenate(vectors)
+
+    def _feature_vectors(self, boxes: np.ndarray, present: np.ndarray) -> np.ndarray:
+        size = min(s for s in self._describe if s >= present.sum(1).max())
+        self._pool[size].infer([np.ascontiguousarray(boxes[:, :size])])
+        self._describe[size].infer()
+        vectors: np.ndarray = self._describe[size].get_output_tensor(0).data.reshape(self._batch, size, -1)
+        return vectors[present[:, :size]]
 
     def embed(self, images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         if self._embed is None:  # rare and in one graph: float32

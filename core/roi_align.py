@@ -6,6 +6,7 @@ under each box is touched: the same numbers for a fraction of the work.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -14,20 +15,20 @@ from threadpoolctl import ThreadpoolController
 SAMPLES = 2  # per bin and axis, as in the model graph; the mean below is written for two
 
 
-def pool_pixels(image: np.ndarray, boxes: np.ndarray, out: np.ndarray) -> None:
-    """uint8 (H, W, 3), boxes (N, 4) in pixels of the image -> out, float32 (N, 3, h, w).
+def pool_pixels(images: np.ndarray, owners: Sequence[int], boxes: np.ndarray, out: np.ndarray) -> None:
+    """uint8 (B, H, W, 3), boxes (N, 4) in pixels of images[owners[n]] -> out, float32 (N, 3, h, w).
 
     Equal to torchvision.ops.roi_align(aligned=False, sampling_ratio=2), boxes partly or wholly outside included.
     """
-    height, width = image.shape[:2]
+    height, width = images.shape[1:3]
     bins_y, bins_x = out.shape[2:]
     # On one thread: these products are small, and OpenBLAS's other threads go on spinning for milliseconds, in the way
     # of the engine's.
     with _blas().limit(limits=1, user_api="blas"):
-        for target, (left, top, right, bottom) in zip(out, boxes.tolist(), strict=True):
+        for owner, target, (left, top, right, bottom) in zip(owners, out, boxes.tolist(), strict=True):
             first_y, last_y, rows = _axis_weights(top, bottom, bins_y, height)
             first_x, last_x, columns = _axis_weights(left, right, bins_x, width)
-            window = image[first_y:last_y, first_x:last_x].transpose(2, 0, 1).astype(np.float32, order="C")
+            window = images[owner, first_y:last_y, first_x:last_x].transpose(2, 0, 1).astype(np.float32, order="C")
             narrow = window.reshape(-1, last_x - first_x) @ columns.T
             np.matmul(rows, narrow.reshape(3, last_y - first_y, bins_x), out=target)
 

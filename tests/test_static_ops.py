@@ -50,17 +50,17 @@ def test_roi_align_equals_torchvision(kind: str, stride: int, size: tuple[int, i
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(192, 96), (14, 14)])
 def test_pooling_pixels_equals_torchvision(kind: str, size: tuple[int, int]) -> None:
-    image = np.random.default_rng(4).integers(0, 256, (96, 160, 3), np.uint8)
+    images = np.random.default_rng(4).integers(0, 256, (2, 96, 160, 3), np.uint8)
     boxes = boxes_of(kind)
-    expected = roi_align(torch.from_numpy(image).permute(2, 0, 1)[None].double(), [boxes.double()], size, 1.0, 2)
+    expected = roi_align(torch.from_numpy(images[1]).permute(2, 0, 1)[None].double(), [boxes.double()], size, 1.0, 2)
     out = np.full((len(boxes), 3, *size), np.nan, np.float32)
-    pool_pixels(image, boxes.numpy(), out)
+    pool_pixels(images, [1] * len(boxes), boxes.numpy(), out)
     # In grey levels: a sampling point at pixel 160 carries 1e-5 pixels of rounding, and neighbours differ by up to 255.
     assert np.abs(out - expected.numpy()).max() < 0.01
 
 
 def test_pooling_no_boxes_does_nothing() -> None:
-    pool_pixels(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros((0, 3, 4, 2), np.float32))
+    pool_pixels(np.zeros((1, 8, 8, 3), np.uint8), [], np.zeros((0, 4), np.float32), np.zeros((0, 3, 4, 2), np.float32))
 
 
 @pytest.mark.parametrize("kind", KINDS)
