@@ -27,6 +27,7 @@ CUT_PROPOSALS = ("proposals", "proposal_logits")
 CUT_POOLING = ("roi_columns", "roi_rows")
 CUT_CROPS = "roi_crops"  # what RoIAlign gives
 CUT_VECTORS = "roi_vectors"
+CUT_EMBEDDINGS = "roi_embeddings"  # of the proposals; absent where they are the outputs already
 CUT_REFINED = "refined_vectors"  # only where the final boxes are pooled once more
 
 

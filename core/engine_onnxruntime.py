@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from personsearch.core.bundle import EMBED, OUTPUTS, graph_file
-from personsearch.core.engines import Outputs
+from personsearch.core.engines import Outputs, Sources
 from personsearch.core.errors import EngineError
 from personsearch.core.onnx_opset import load_problem
 from personsearch.core.tensorrt_library import RTX_INSTALL
@@ -78,11 +78,11 @@ class OnnxRuntimeEngine:
             raise EngineError(f"onnxruntime's {wanted} finds no GPU that it can use; choose another engine")
         options.add_provider_for_devices(devices[:1], {})
 
-    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> Outputs:
+    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0, sources: Sources = ()) -> Outputs:
         boxes, scores, embeddings, count = self._model.run(list(OUTPUTS), {"images": images})
         return boxes, scores, embeddings, count
 
-    def embed(self, images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def embed(self, images: np.ndarray, boxes: np.ndarray, sources: Sources = ()) -> np.ndarray:
         if self._embed is None:
             self._embed = self._session(EMBED)
         return self._embed.run(["embeddings"], {"images": images, "rois": boxes})[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from personsearch.core.bundle import (
     CUT_CROPS,
+    CUT_EMBEDDINGS,
     CUT_FEATURE,
     CUT_POOLING,
     CUT_PROPOSALS,
@@ -19,7 +20,7 @@ from personsearch.core.bundle import (
     OUTPUTS,
     graph_file,
 )
-from personsearch.core.engines import Outputs
+from personsearch.core.engines import Outputs, Sources
 from personsearch.core.errors import BundleError, EngineError
 from personsearch.core.onnx_opset import load_problem
 from personsearch.core.roi_align import pool_pixels
@@ -39,8 +40,10 @@ class OpenVINOEngine:
 
     OpenVINO keeps float32 only behind the last heavy operation of a graph, so in one piece the coordinates would be
     rounded. And only proposals that can reach the wanted score are described: a street with three people costs
-    three people. A network that pools pixels needs no graph for it: `core.roi_align` cuts people out in less time,
-    and the people of all frames are described together, eight at a time: padding or smaller calls would cost more.
+    three people. A fifth part, project, makes embeddings of vectors that were described for given or refined boxes.
+    A network that pools pixels needs no graph for pooling: `core.roi_align` cuts people out in less time, and out of
+    the full frames instead of the canvas. The people of all frames are then described together, eight at a time:
+    padding or smaller calls would cost more.
     """
 
     def __init__(self, folder: Path, precision: str = "auto", threads: int = 0) -> None:
@@ -75,6 +78,8 @@ class OpenVINOEngine:
             self._project = self._compile([CUT_REFINED], ["embeddings"], "f32")
         else:
             self._conclude = self._compile([CUT_VECTORS, *CUT_PROPOSALS], OUTPUTS, "f32")
+            last = CUT_EMBEDDINGS if CUT_EMBEDDINGS in names else "embeddings"
+            self._project = self._compile([CUT_VECTORS], [last], "f32")
         self._batch, self._count = (int(n) for n in self._propose.get_output_tensor(0).shape[:2])
         buckets = (*(size for size in BUCKETS if size < self._count), self._count)
         for size in range(1, MOST + 1) if self._pixels else buckets:
@@ -132,8 +137,9 @@ class OpenVINOEngine:
             describe.set_input_tensor(1 + i, self._pool[size].get_output_tensor(i))
         self._describe[size] = describe
 
-    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> Outputs:
+    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0, sources: Sources = ()) -> Outputs:
         """uint8 (B, H, W, 3) -> boxes, scores, embeddings, count. Proposals below `min_proposal_score` are left out."""
+        sources = sources or [(image, 1.0) for image in images]
         self._propose.infer([images])
         proposals, logits = (self._propose.get_output_tensor(i).data.copy() for i in range(2))
         least = ABSENT / 2
@@ -141,37 +147,43 @@ class OpenVINOEngine:
             least = max(least, float(np.log(min_proposal_score / max(1 - min_proposal_score, 1e-9))) - 1e-4)
         logits[logits < least] = ABSENT
         wanted = (logits > ABSENT / 2).sum(1)  # logits fall, so these come first
-        vectors = self._vectors(images, proposals, wanted)
+        vectors = self._vectors(sources, proposals, wanted)
         if not self._refined:
             boxes, scores, embeddings, count = self._run(self._conclude, vectors, proposals, logits)
             return boxes, scores, embeddings, count
         boxes, scores, count = self._run(self._conclude, vectors, proposals, logits)
-        (embeddings,) = self._run(self._project, self._vectors(images, boxes, count))
+        (embeddings,) = self._run(self._project, self._vectors(sources, boxes, count))
         return boxes, scores, embeddings, count
 
     @staticmethod
     def _run(request: Any, *inputs: np.ndarray) -> list[np.ndarray]:
         return [value.copy() for value in request.infer(list(inputs)).to_tuple()]
 
-    def _vectors(self, images: np.ndarray, boxes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    def _vectors(self, sources: Sources, boxes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """Vectors (B * K, width) of the first wanted (B,) boxes (B, K, 4) of each image; the other rows are zero."""
         width = next(iter(self._describe.values())).get_output_tensor(0).shape[1]
         out = np.zeros((self._batch, self._count, width), np.float32)
         present = np.arange(self._count) < wanted[:, None]
-        if present.any():
-            described = self._pixel_vectors(images, boxes, present) if self._pixels else self._feature_vectors(boxes, present)
-            out[present] = described
+        if not present.any():
+            pass
+        elif self._pixels:
+            out[present] = self._pixel_vectors(sources, np.nonzero(present)[0], boxes[present])
+        else:
+            out[present] = self._feature_vectors(boxes, present)
         return out.reshape(self._batch * self._count, width)
 
-    def _pixel_vectors(self, images: np.ndarray, boxes: np.ndarray, present: np.ndarray) -> np.ndarray:
-        owners, boxes, vectors = np.nonzero(present)[0], boxes[present], []
-        while len(owners):
-            size = min(len(owners), MOST)
-            describe = self._describe[size]
-            pool_pixels(images, owners[:size], boxes[:size], describe.get_input_tensor(0).data)
+    def _pixel_vectors(self, sources: Sources, owners: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Canvas boxes (N, 4) of sources[owners[n]] -> (N, width)."""
+        frames, vectors = [frame for frame, _ in sources], []
+        scales = np.array([scale for _, scale in sources], np.float32)[owners, None]
+        sizes = np.array([[f.shape[1], f.shape[0]] * 2 for f in frames], np.float32)[owners]
+        boxes = np.clip(boxes / scales, 0, sizes)
+        for begin in range(0, len(owners), MOST):
+            part = slice(begin, min(begin + MOST, len(owners)))
+            describe = self._describe[part.stop - begin]
+            pool_pixels(frames, owners[part], boxes[part], describe.get_input_tensor(0).data)
             describe.infer()
             vectors.append(describe.get_output_tensor(0).data.copy())
-            owners, boxes = owners[size:], boxes[size:]
         return np.concatenate(vectors)
 
     def _feature_vectors(self, boxes: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -181,8 +193,24 @@ class OpenVINOEngine:
         vectors: np.ndarray = self._describe[size].get_output_tensor(0).data.reshape(self._batch, size, -1)
         return vectors[present[:, :size]]
 
-    def embed(self, images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def embed(self, images: np.ndarray, boxes: np.ndarray, sources: Sources = ()) -> np.ndarray:
+        if self._pixels:
+            return self._embed_pixels(sources or [(images[0], 1.0)], boxes[0])[None]
         if self._embed is None:  # rare and in one graph: float32
             options = {**self._options, "INFERENCE_PRECISION_HINT": "f32"}
             self._embed = self._core.compile_model(self._read(EMBED), "CPU", options)
         return self._embed([images, boxes])["embeddings"]
+
+    def _embed_pixels(self, sources: Sources, boxes: np.ndarray) -> np.ndarray:
+        kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
+        embeddings = np.zeros((len(boxes), self._project.get_output_tensor(0).shape[-1]), np.float32)
+        if not len(kept):
+            return embeddings
+        vectors = self._pixel_vectors(sources, np.zeros(len(kept), int), boxes[kept])
+        rows = self._batch * self._count
+        for begin in range(0, len(kept), rows):
+            part = vectors[begin : begin + rows]
+            padded = np.concatenate([part, np.zeros((rows - len(part), part.shape[1]), np.float32)])
+            (made,) = self._run(self._project, padded)
+            embeddings[kept[begin : begin + rows]] = made.reshape(rows, -1)[: len(part)]
+        return embeddings

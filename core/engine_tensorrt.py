@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from personsearch.core.bundle import EMBED, OUTPUTS, graph_file, read_manifest
-from personsearch.core.engines import Outputs
+from personsearch.core.engines import Outputs, Sources
 from personsearch.core.errors import EngineError
 from personsearch.core.tensorrt_library import TensorRT, find_engine, load_tensorrt, local_gpu
 
@@ -46,12 +46,12 @@ class TensorRTEngine:
                 reasons.append(str(error))
         raise EngineError(f"{self._folder}: {reasons[0]}; {reasons[1]}")
 
-    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> Outputs:
+    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0, sources: Sources = ()) -> Outputs:
         out = self._model.run({"images": images})
         boxes, scores, embeddings, count = (out[name] for name in OUTPUTS)
         return boxes, scores, embeddings, count
 
-    def embed(self, images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def embed(self, images: np.ndarray, boxes: np.ndarray, sources: Sources = ()) -> np.ndarray:
         if self._embed is None:
             file = find_engine(self._files, EMBED, self._files[EMBED].sha256, self._library.tag, self._gpu)
             self._embed = _Program(self._library, self._folder / file)

@@ -21,19 +21,21 @@ from personsearch.core.preprocess import Letterbox
 from personsearch.core.records import Detections
 
 Outputs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # boxes, scores, embeddings, count
+Sources = Sequence[tuple[np.ndarray, float]]  # frames uint8 (h, w, 3), and canvas pixels per pixel of the frame
 
 
 class Engine(Protocol):
     name: str  # backend, device and precision, for logs and reports
 
-    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0) -> Outputs:
+    def infer(self, images: np.ndarray, min_proposal_score: float = 0.0, sources: Sources = ()) -> Outputs:
         """uint8 (B, H, W, 3) -> boxes (B, K, 4), scores (B, K), embeddings (B, K, D), count (B,).
 
-        An engine may leave out proposals below `min_proposal_score` (`Manifest.least_proposal_score`).
+        An engine may leave out proposals below `min_proposal_score` (`Manifest.least_proposal_score`), and it may cut
+        people out of the `sources` that the images were made of, where they have more pixels.
         """
 
-    def embed(self, images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """uint8 (1, H, W, 3) and (1, E, 4) boxes on the canvas -> (1, E, D)."""
+    def embed(self, images: np.ndarray, boxes: np.ndarray, sources: Sources = ()) -> np.ndarray:
+        """uint8 (1, H, W, 3) and (1, E, 4) boxes on the canvas -> (1, E, D); rows of empty boxes mean nothing."""
 
 
 # Backends with their precisions. The first one is what the backend's bare name means.
@@ -139,11 +141,11 @@ class BundleSearcher:
         results: list[Detections] = []
         for begin in range(0, len(images), self.manifest.batch):
             part = images[begin : begin + self.manifest.batch]
-            scales = [self.letterbox(image, self._canvas[i])[1] for i, image in enumerate(part)]
-            boxes, scores, embeddings, count = self.engine.infer(self._canvas, least)
+            sources = [(image, self.letterbox(image, self._canvas[i])[1]) for i, image in enumerate(part)]
+            boxes, scores, embeddings, count = self.engine.infer(self._canvas, least, sources)
             if boxes.shape[-1] != 4 or embeddings.shape[-1] != self.dimensions:
                 raise BundleError(f"the model's outputs do not fit its manifest: {boxes.shape}, {embeddings.shape}")
-            for i, (image, scale) in enumerate(zip(part, scales, strict=True)):
+            for i, (image, scale) in enumerate(sources):
                 keep = scores[i, : int(count[i])] >= min_score
                 h, w = image.shape[:2]
                 found = np.clip(boxes[i, : len(keep)][keep] / scale, 0, [w, h, w, h])
@@ -166,5 +168,5 @@ class BundleSearcher:
             part = boxes[begin : begin + size]
             padded = np.zeros((1, size, 4), np.float32)
             padded[0, : len(part)] = part
-            rows.append(self.engine.embed(canvas[None], padded)[0, : len(part)])
+            rows.append(self.engine.embed(canvas[None], padded, [(image, scale)])[0, : len(part)])
         return np.concatenate(rows) if rows else np.zeros((0, self.dimensions), np.float32)

@@ -9,28 +9,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+import cv2
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+COARSE = 4  # pixels a bin above which a box is reduced first
 SAMPLES = 2  # per bin and axis, as in the model graph; the mean below is written for two
 
 
-def pool_pixels(images: np.ndarray, owners: Sequence[int], boxes: np.ndarray, out: np.ndarray) -> None:
-    """uint8 (B, H, W, 3), boxes (N, 4) in pixels of images[owners[n]] -> out, float32 (N, 3, h, w).
+def pool_pixels(images: Sequence[np.ndarray], owners: Sequence[int], boxes: np.ndarray, out: np.ndarray) -> None:
+    """B images uint8 (H, W, 3), boxes (N, 4) in pixels of images[owners[n]] -> out, float32 (N, 3, h, w).
 
-    Equal to torchvision.ops.roi_align(aligned=False, sampling_ratio=2), boxes partly or wholly outside included.
+    Equal to torchvision.ops.roi_align(aligned=False, sampling_ratio=2), boxes partly or wholly outside included. A box
+    of more than four pixels a bin is reduced by area averaging first, where RoIAlign would look at some pixels only.
     """
-    height, width = images.shape[1:3]
-    bins_y, bins_x = out.shape[2:]
     # On one thread: these products are small, and OpenBLAS's other threads go on spinning for milliseconds, in the way
     # of the engine's.
     with _blas().limit(limits=1, user_api="blas"):
-        for owner, target, (left, top, right, bottom) in zip(owners, out, boxes.tolist(), strict=True):
-            first_y, last_y, rows = _axis_weights(top, bottom, bins_y, height)
-            first_x, last_x, columns = _axis_weights(left, right, bins_x, width)
-            window = images[owner, first_y:last_y, first_x:last_x].transpose(2, 0, 1).astype(np.float32, order="C")
-            narrow = window.reshape(-1, last_x - first_x) @ columns.T
-            np.matmul(rows, narrow.reshape(3, last_y - first_y, bins_x), out=target)
+        for owner, target, box in zip(owners, out, boxes, strict=True):
+            _pool(images[owner], box, target)
+
+
+def _pool(image: np.ndarray, box: np.ndarray, out: np.ndarray) -> None:
+    bins_y, bins_x = out.shape[1:]
+    left, top, right, bottom = box.tolist()
+    if right - left > COARSE * bins_x or bottom - top > COARSE * bins_y:
+        image, (left, top, right, bottom) = _reduced(image, box, COARSE // 2 * bins_y, COARSE // 2 * bins_x)
+    first_y, last_y, rows = _axis_weights(top, bottom, bins_y, image.shape[0])
+    first_x, last_x, columns = _axis_weights(left, right, bins_x, image.shape[1])
+    window = image[first_y:last_y, first_x:last_x].transpose(2, 0, 1).astype(np.float32, order="C")
+    narrow = window.reshape(-1, last_x - first_x) @ columns.T
+    np.matmul(rows, narrow.reshape(3, last_y - first_y, bins_x), out=out)
+
+
+def _reduced(image: np.ndarray, box: np.ndarray, height: int, width: int) -> tuple[np.ndarray, list[float]]:
+    """The part of an image in a box, at most (height, width) large, and where the box is in it."""
+    limit = [image.shape[1], image.shape[0]] * 2
+    x1, y1 = np.clip(np.floor(box[:2]), 0, limit[:2]).astype(int)
+    x2, y2 = np.clip(np.ceil(box[2:]), 0, limit[:2]).astype(int)
+    if x2 <= x1 or y2 <= y1:
+        return image, box.tolist()
+    size = min(width, x2 - x1), min(height, y2 - y1)
+    part = cv2.resize(image[y1:y2, x1:x2], (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA)
+    scale = np.array([size[0] / (x2 - x1), size[1] / (y2 - y1)] * 2)
+    return part, ((box - [x1, y1, x1, y1]) * scale).tolist()
 
 
 @cache

@@ -7,7 +7,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from personsearch.core.bundle import CUT_CROPS, CUT_FEATURE, CUT_POOLING, CUT_PROPOSALS, CUT_REFINED, CUT_VECTORS
+from personsearch.core.bundle import (
+    CUT_CROPS,
+    CUT_EMBEDDINGS,
+    CUT_FEATURE,
+    CUT_POOLING,
+    CUT_PROPOSALS,
+    CUT_REFINED,
+    CUT_VECTORS,
+)
 from personsearch.export.static_ops import gather_rows, nms_static, roi_align_static, roi_weights
 from personsearch.train.coder import ROI_WEIGHTS, clip_boxes, decode
 from personsearch.train.csp import CSPStem
@@ -29,8 +37,9 @@ class _Graph(nn.Module):
         return roi_weights(boxes, (roi.height, roi.width), feature, 1.0 / stride, SAMPLING_RATIO)
 
     def pixels(self, images: Tensor) -> Tensor:
-        # Cast before transposing: TensorRT has no uint8 transpose, and OpenVINO is faster this way round.
-        return images.float().permute(0, 3, 1, 2)
+        # Cast before transposing: TensorRT has no uint8 transpose, and OpenVINO is faster this way round. It would
+        # turn the two round; the factors, exact powers of two that cancel, keep them where they are.
+        return (images.float() * 0.5).permute(0, 3, 1, 2) * 2.0
 
 
 class DeployGraph(_Graph):
@@ -45,8 +54,9 @@ class DeployGraph(_Graph):
         super().__init__(network)
         self.refined = network.settings.roi.embed == "refined" and network.settings.roi.score != "rpn"
         feature = [] if isinstance(network.stem, CSPStem) and network.stem.pixels else [CUT_FEATURE]
-        refined = [CUT_REFINED] if self.refined else []
-        self.inner = (*feature, *CUT_PROPOSALS, *CUT_POOLING, CUT_CROPS, CUT_VECTORS, *refined)
+        self.ordered = not self.refined and network.settings.roi.score != "rpn"
+        last = [CUT_REFINED] if self.refined else [CUT_EMBEDDINGS] if self.ordered else []
+        self.inner = (*feature, *CUT_PROPOSALS, *CUT_POOLING, CUT_CROPS, CUT_VECTORS, *last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         pyramid, feature = self.network.stem(self.pixels(images))
@@ -62,7 +72,8 @@ class DeployGraph(_Graph):
             vectors = self.network.head(roi_align_static(feature, *self.pooling(boxes)))
             inner.append(vectors)
         embeddings = self.network.embed(vectors).reshape(images.shape[0], -1, self.network.settings.identity.dimensions)
-        if order is not None and not self.refined:
+        if self.ordered:
+            inner.append(embeddings)
             embeddings = gather_rows(embeddings, order)
         return boxes, scores, embeddings, count, *inner
 
@@ -78,16 +89,14 @@ class DeployGraph(_Graph):
         logits, order = torch.where(keep > 0.5, logits, ABSENT).topk(min(rpn.test_proposals, candidates), dim=1)
         return gather_rows(boxes, order), logits
 
-    def detect(
-        self, vectors: Tensor, proposals: Tensor, logits: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Final boxes, scores, count, and the order of the proposals in them (None: unchanged)."""
+    def detect(self, vectors: Tensor, proposals: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Final boxes, scores, count, and the order of the proposals in them (empty: unchanged)."""
         network, roi = self.network, self.network.settings.roi
         batch, count = logits.shape
         if roi.score == "rpn":
             present = logits > ABSENT / 2
             scores = torch.where(present, torch.sigmoid(logits), 0.0)
-            return proposals * present[..., None], scores, present.to(torch.int32).sum(1).to(torch.int32), None
+            return proposals * present[..., None], scores, present.to(torch.int32).sum(1).to(torch.int32), logits[:, :0]
         scores = network.person(vectors).softmax(1)[:, 1].reshape(batch, count)
         refined = decode(network.box(vectors).reshape(batch, count, 4), proposals, ROI_WEIGHTS)
         refined = clip_boxes(refined, *network.canvas)

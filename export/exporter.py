@@ -14,17 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from personsearch.core.bundle import EMBED, MODEL, OUTPUTS, Manifest, Threshold, graph_file, sha256_of, write_bundle
+from personsearch.core.bundle import EMBED, MODEL, OUTPUTS, Manifest, graph_file, sha256_of, write_bundle
 from personsearch.core.errors import BundleError, EngineError, UserError
-from personsearch.core.evaluation import Searcher
 from personsearch.core.preprocess import Letterbox
-from personsearch.core.records import ImageTruth
-from personsearch.export.calibrate import calibrate_thresholds
 from personsearch.export.charts import draw_parity
 from personsearch.export.deploy import DeployGraph, EmbedGraph
 from personsearch.export.engine_files import EngineOptions, add_engines
 from personsearch.export.fold import fold
-from personsearch.export.gates import cached_image, find_data, is_data_set, judge, measure
+from personsearch.export.gates import cached_image, engine_thresholds, find_data, is_data_set, judge, measure
 from personsearch.export.onnx_writer import halve_weights, write_onnx
 from personsearch.export.parity import sample_frames
 from personsearch.export.precision import write_half
@@ -101,7 +98,8 @@ def _export(
     manifest = {
         **_description(network, name, options),
         "training_data": options.training_data, "licence": options.licence,
-        "thresholds": _thresholds(reference, calibration.images), "calibration": source,
+        "thresholds": [t.model_dump() for t in engine_thresholds(reference, calibration, network.settings.roi.min_score)],
+        "calibration": source,
     }  # fmt: skip
     # The bundle is checked where it will be used: through its own manifest and engines.
     trial = work / "trial"
@@ -202,12 +200,3 @@ def _calibration_frames(options: ExportOptions) -> list[np.ndarray]:
         return sample_frames(options.calibrate, options.calibrate_count)
     data, _ = find_data(options.calibrate, options.split, options.calibrate_count)
     return [cached_image(truth) for truth in data.images]
-
-
-def _thresholds(searcher: Searcher, truths: list[ImageTruth]) -> list[dict]:
-    embeddings = [searcher.embed(cached_image(t), t.boxes) for t in truths if len(t.boxes)]
-    identities = [t.identities for t in truths if len(t.boxes)]
-    if not embeddings:
-        return []
-    found: list[Threshold] = calibrate_thresholds(np.concatenate(embeddings), np.concatenate(identities))
-    return [threshold.model_dump() for threshold in found]

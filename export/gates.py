@@ -91,7 +91,8 @@ def find_data(root: str, split: str, frames: int) -> tuple[SearchData, str]:
     room = frames - len(kept)
     kept += [others[i] for i in np.linspace(0, len(others) - 1, min(room, len(others))).astype(int)] if room else []
     names = {t.name for t in kept}
-    return SearchData([t for t in data.images if t.name in names], [q for q in data.queries if q.image in names]), text
+    images, queries = [t for t in data.images if t.name in names], [q for q in data.queries if q.image in names]
+    return SearchData(images, queries, tracks=data.tracks), text
 
 
 def is_data_set(path: str) -> bool:
@@ -114,12 +115,13 @@ def measure(
     for searcher, precision in runnable(bundle):
         figures = _figures(searcher, data.images, data.queries, min_score)
         gate = Gate(
-            searcher.engine.name, precision, compare(reference, searcher, frames),
+            searcher.engine.name, precision,
+            compare(reference, searcher, [searcher.letterbox(frame)[0] for frame in frames]),  # the same pixels for all
             *figures, *(mine - theirs for mine, theirs in zip(figures, exact, strict=True)),
         )  # fmt: skip
         note(gate.row())
         gates.append(gate)
-        found = engine_thresholds(searcher, thresholds_from.images)
+        found = engine_thresholds(searcher, thresholds_from, min_score)
         if found:
             thresholds[searcher.engine.name] = found
     return gates, thresholds
@@ -159,11 +161,11 @@ def _drawn(path: str) -> np.ndarray:
     return read_image(ImageTruth("", path, empty, np.zeros(0, np.int64)))
 
 
-def engine_thresholds(searcher: BundleSearcher, truths: Sequence[ImageTruth]) -> list[Threshold]:
-    """Thresholds from what this engine itself says of people whom it detects."""
+def engine_thresholds(searcher: Searcher, data: SearchData, min_score: float) -> list[Threshold]:
+    """Thresholds from what this engine (or PyTorch) itself says of people whom it detects."""
     embeddings, identities = [], []
-    for truth in truths:
-        (found,) = searcher.detect([cached_image(truth)])
+    for truth in data.images:
+        (found,) = searcher.detect([cached_image(truth)], min_score)
         if not len(found) or not len(truth.boxes):
             continue
         overlap = iou(found.boxes, truth.boxes)
@@ -173,7 +175,8 @@ def engine_thresholds(searcher: BundleSearcher, truths: Sequence[ImageTruth]) ->
         identities.append(truth.identities[owner[good]])
     if not embeddings:
         return []
-    return calibrate_thresholds(np.concatenate(embeddings), np.concatenate(identities))
+    images = np.repeat(np.arange(len(identities)), [len(i) for i in identities]) if data.tracks else None
+    return calibrate_thresholds(np.concatenate(embeddings), np.concatenate(identities), images)
 
 
 def judge(gates: Sequence[Gate], max_loss: float, accept_loss: bool) -> tuple[str, tuple[str, ...]]:

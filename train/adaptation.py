@@ -43,6 +43,7 @@ class AdaptOptions:
     batch: int = 8
     rate: float = 1e-4
     share: float = 0.5  # of the trained weights in the result
+    identity: float = 0.2  # weight of LOIM on the tracks
 
 
 def label(options: AdaptOptions, note: Callable[[str], None] = print) -> Path:
@@ -84,13 +85,16 @@ def settings_for(options: AdaptOptions, folder: Path) -> TrainSettings:
         "test": {"format": "json", "root": str(folder)},
         "augment": {
             "flip": 0.5, "zoom": [0.7, 1.5], "colour": 0.5, "degrade": 0.3, "occlude": 0.3,
-            "recolour_people": 0.2 if options.teacher else 0.0, "mix_people": 0.2 if options.teacher else 0.0,
+            "recolour_people": 0.2, "mix_people": 0.2,
         },
     }  # fmt: skip
     return TrainSettings.model_validate({
         "out": options.out, "init": str(weights), "model": trained.model.model_dump(), "data": data,
-        "loss": {"rpn": 0.0, "detection": 0.0, "identity": 0.2, "distillation": 1.0 if options.teacher else 0.0},
-        "teacher": {"embedding": options.teacher, "boxes_per_image": 6},
+        "loss": {"rpn": 0.0, "detection": 0.0, "identity": options.identity, "distillation": 1.0},
+        "teacher": {
+            "embedding": options.teacher or options.bundle, "boxes_per_image": 8,
+            "direction": 0.0 if options.teacher else 1.0,  # the bundle alone speaks of people in its own space
+        },
         "optimiser": {
             "kind": "adamw", "rate": options.rate, "detector_rate": 0.0, "weight_decay": 0.02,
             "batch": options.batch, "epochs": max(1, round(options.steps / STEPS_PER_EPOCH)),

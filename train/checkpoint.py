@@ -83,9 +83,20 @@ def load_network(
 
 
 def save_weights(path: str | Path, network: PersonSearch, config: dict[str, Any]) -> None:
-    """A checkpoint without training state, in half precision: small enough to ship, a start for fine-tuning."""
+    """A checkpoint without training state, in half precision: small enough to ship, a start for fine-tuning.
+
+    Of the paths in its configuration only the last parts stay: where somebody keeps data is nobody else's business.
+    """
     state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
-    save_checkpoint(path, {"config": config, "model": state})
+    save_checkpoint(path, {"config": _without_folders(config), "model": state})
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folders(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(part) for part in value]
+    return value.rstrip("/").rpartition("/")[2] if isinstance(value, str) else value
 
 
 def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:

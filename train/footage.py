@@ -80,7 +80,7 @@ def label_footage(
         tested = [_as_test(frame, known) for frame in named[border:]]
         result.frames += tested
         result.queries += _queries(tested)
-    save_json(out, result.frames, result.queries)
+    save_json(out, result.frames, result.queries, tracks=embed is not None)
     return result
 
 

@@ -5,12 +5,12 @@
      "queries": [{"file": "frames/b.jpg", "box": [x, y, w, h], "identity": 7}]}
 
 Boxes are in pixels; `identity` null means a person whom nobody has named; `split` is train or test and defaults to
-train. `train/convert_data.py` writes it from COCO, PRW, CUHK-SYSU and the street; `train/inspect_data.py` checks it.
+train. A third key, `"identities": "tracks"`, says that one person may have several identities (`train/label.py`).
+`train/convert_data.py` writes it from COCO, PRW, CUHK-SYSU and the street; `train/inspect_data.py` checks it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -50,6 +50,7 @@ class QueryEntry(Settings):
 
 class PeopleFile(Settings):
     images: tuple[Frame, ...]
+    identities: Literal["people", "tracks"] = "people"
     queries: tuple[QueryEntry, ...] = ()
 
 
@@ -81,11 +82,13 @@ def load_json(root: str | Path, split: str) -> SearchData:
         identities = np.array([-1 if p.identity is None else p.identity for p in people], np.int64)
         images.append(ImageTruth(frame.file, str(Path(root) / frame.file), boxes, identities, frame.camera))
     queries = [Query(q.file, xywh_to_xyxy(as_boxes([q.box]))[0], q.identity) for q in content.queries]
-    return SearchData(images, queries if split == "test" else [])
+    return SearchData(images, queries if split == "test" else [], tracks=content.identities == "tracks")
 
 
-def save_json(root: str | Path, frames: Sequence[Frame], queries: Sequence[QueryEntry] = ()) -> None:
+def save_json(
+    root: str | Path, frames: Sequence[Frame], queries: Sequence[QueryEntry] = (), tracks: bool = False
+) -> None:
     path = Path(root) / "people.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = {"images": [frame.model_dump() for frame in frames], "queries": [query.model_dump() for query in queries]}
-    path.write_text(json.dumps(data), encoding="utf-8")
+    content = PeopleFile(images=tuple(frames), identities="tracks" if tracks else "people", queries=tuple(queries))
+    path.write_text(content.model_dump_json(), encoding="utf-8")

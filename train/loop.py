@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from personsearch.core.errors import CheckpointError, DataError
 from personsearch.core.evaluation import Report, run_model, score_run
 from personsearch.train import distributed
-from personsearch.train.alignment import align_projection
 from personsearch.train.checkpoint import fill, load_checkpoint, save_checkpoint
 from personsearch.train.initial_weights import initialise
 from personsearch.train.network import PersonSearch, Sampled, Targets
@@ -27,7 +26,7 @@ from personsearch.train.protonorm import BACKGROUND
 from personsearch.train.samples import Samples, WeightedDraws, collate, load_split, quiet_worker, read_image
 from personsearch.train.settings import TrainSettings
 from personsearch.train.summary import CURVES, plot_curves
-from personsearch.train.teacher import EmbeddingTeacher, TeacherSpace
+from personsearch.train.teacher import TeacherSpace, load_teacher
 from personsearch.train.torch_searcher import TorchSearcher
 
 Batch = tuple[Tensor, list[Targets]]
@@ -40,7 +39,7 @@ class Trainer:
         self.settings, self.out = settings, Path(settings.out)
         self.device = torch.device(_device(settings.device))
         torch.manual_seed(settings.seed)  # the same network on every rank; sampling is seeded by the draw's number
-        teacher = EmbeddingTeacher(settings.teacher.embedding) if settings.teacher.embedding else None
+        teacher = load_teacher(settings.teacher.embedding) if settings.teacher.embedding else None
         canvas = (settings.model.height, settings.model.width)
         self.samples = Samples(settings.data, canvas, teacher, settings.teacher.boxes_per_image, settings.seed)
         self.test = load_split(settings.data.test, "test")
@@ -61,7 +60,7 @@ class Trainer:
             min_step=identity.min_step,
             max_step=identity.max_step,
         )
-        self.teacher_space = TeacherSpace(identity.dimensions)
+        self.teacher_space = TeacherSpace(identity.dimensions, settings.teacher.direction, settings.teacher.structure)
         for module in (self.network, self.identity, self.teacher_space):
             module.to(self.device)
             distributed.copy_from_rank_0(module)
@@ -154,8 +153,9 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end. False if the user stopped it; the state is on disk either way."""
         self._catch_signals()
-        if self.step == 0:
-            self._begin()
+        if self.step == 0 and self.initialised and distributed.rank() == 0:  # for train/blend.py
+            start = {"config": self.settings.model_dump(mode="json"), "model": self.network.state_dict()}
+            save_checkpoint(self.out / "start.pth", start)
         self.network.train()
         progress = Progress(self.out, self.total_steps, self.step, self.curve, late=self.device.type == "cuda")
         saved = time.monotonic()
@@ -182,17 +182,6 @@ class Trainer:
         self.damaged = progress.skipped
         self.save("last.pth")
         return not self.stop_requested
-
-    def _begin(self) -> None:
-        """Keep the initial weights for train/blend.py, and turn the projection towards the teacher."""
-        if self.initialised and distributed.rank() == 0:
-            start = {"config": self.settings.model_dump(mode="json"), "model": self.network.state_dict()}
-            save_checkpoint(self.out / "start.pth", start)
-        if count := self.settings.teacher.align_batches:
-            cosine = align_projection(self.network, self.teacher_space, self._loader(), count)
-            for module in (self.network, self.teacher_space):
-                distributed.copy_from_rank_0(module)
-            print(f"projection aligned with the teacher: mean cosine {cosine:.3f}", flush=True)
 
     def batches(self) -> Iterator[list[Batch]]:
         """The rest of the run, one list of `optimiser.accumulate` batches per step."""

@@ -25,12 +25,14 @@ UNLABELLED_IN_TRAINING = (483, 932)
 class SearchData:
     """One split of a person-search data set. Identities are the data set's own numbers, -1 = unlabelled.
 
-    `galleries` holds the image names of each query's gallery; None = all images.
+    `galleries` holds the image names of each query's gallery; None = all images. With `tracks` an identity is one
+    track: two of them may be one person, unless they are in one image together.
     """
 
     images: list[ImageTruth]
     queries: list[Query] = field(default_factory=list)
     galleries: list[list[str]] | None = None
+    tracks: bool = False
 
 
 def load_prw(root: str | Path, split: str, *, integer_boxes: bool = True) -> SearchData:

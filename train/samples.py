@@ -24,7 +24,7 @@ from personsearch.train.network import Targets
 from personsearch.train.prw import SearchData
 from personsearch.train.settings import DataSettings, SourceSettings
 from personsearch.train.street_data import StreetImages, street_split
-from personsearch.train.teacher import EmbeddingTeacher
+from personsearch.train.teacher import Teacher
 
 MOST_DAMAGED = 20  # images in a row
 MAX_SIDE = 1280  # frames larger than this and than the canvas are reduced before augmentation
@@ -72,7 +72,7 @@ class Samples(Dataset):
         self,
         settings: DataSettings,
         canvas: tuple[int, int],
-        teacher: EmbeddingTeacher | None = None,
+        teacher: Teacher | None = None,
         boxes_per_image: int = 8,
         seed: int = 0,
     ) -> None:

@@ -117,7 +117,8 @@ class LossSettings(Settings):
 class TeacherSettings(Settings):
     embedding: str = ""
     boxes_per_image: int = Field(8, ge=1)
-    align_batches: int = Field(0, ge=0)
+    direction: float = Field(1.0, ge=0)
+    structure: float = Field(4.0, ge=0)
 
 
 class OptimiserSettings(Settings):

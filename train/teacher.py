@@ -1,9 +1,9 @@
-"""Teachers for distillation: re-identification networks as OpenVINO (.xml) or ONNX files, on the CPU."""
+"""Teachers for distillation, on the CPU: re-identification networks as OpenVINO (.xml) or ONNX files, or bundles."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -11,18 +11,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personsearch.core.bundle import read_manifest
+from personsearch.core.engines import BundleSearcher
 from personsearch.core.errors import DataError
 
 
-class EmbeddingTeacher:
-    """Embeds person crops with a file that takes (1, 3, h, w) BGR 0..255 and gives (1, T).
+class Teacher(Protocol):
+    """Says what people look like. It travels to data-loading processes, so it loads its engine on first use."""
 
-    The engine is loaded on first use, so that the object can travel to data-loading processes.
-    """
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """uint8 (h, w, 3) BGR and (N, 4) xyxy -> (N, T) float32, not necessarily normalised."""
+
+
+def load_teacher(path: str) -> Teacher:
+    """A file is a re-identification network, a folder a bundle. Raises DataError or BundleError."""
+    return BundleTeacher(path) if Path(path).is_dir() else EmbeddingTeacher(path)
+
+
+class BundleTeacher:
+    """The embeddings of a bundle: what a network should go on saying while it learns something new."""
+
+    def __init__(self, path: str) -> None:
+        read_manifest(path)
+        self.path = path
+        self._searcher: BundleSearcher | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_searcher": None}
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        if self._searcher is None:
+            self._searcher = BundleSearcher(self.path, threads=1)
+        return self._searcher.embed(image, boxes)
+
+
+class EmbeddingTeacher:
+    """Embeds person crops with a file that takes (1, 3, h, w) BGR 0..255 and gives (1, T)."""
 
     def __init__(self, path: str, options: dict[str, Any] | None = None) -> None:
         if not Path(path).is_file():
-            raise DataError(f"{path}: teacher not found; teacher.embedding must name an .xml or .onnx file")
+            raise DataError(f"{path}: teacher not found; expected an .xml or .onnx file, or a bundle's folder")
         self.path = path
         self.options = options or {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}  # OpenVINO's
         self._engine: Any = None
@@ -31,7 +59,6 @@ class EmbeddingTeacher:
         return {"path": self.path, "options": self.options, "_engine": None}
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """uint8 (h, w, 3) BGR and (N, 4) xyxy -> (N, T) float32, not normalised."""
         if self._engine is None:
             import openvino
 
@@ -62,8 +89,9 @@ class TeacherSpace(nn.Module):
     variance: Tensor
     seen: Tensor
 
-    def __init__(self, dimensions: int) -> None:
+    def __init__(self, dimensions: int, direction: float = 1.0, structure: float = 4.0) -> None:
         super().__init__()
+        self.direction, self.structure = direction, structure
         self.register_buffer("mean", torch.zeros(dimensions))
         self.register_buffer("variance", torch.ones(dimensions))
         self.register_buffer("seen", torch.zeros(()))
@@ -71,6 +99,11 @@ class TeacherSpace(nn.Module):
     @torch.no_grad()
     def target(self, teacher: Tensor) -> Tensor:
         """Raw teacher embeddings (N, D) -> what the student should say, (N, D) with rows of L2 norm 1."""
+        if teacher.shape[1:] != self.mean.shape:
+            raise DataError(
+                f"the teacher gives {teacher.shape[1]} numbers a person, but model.identity.dimensions is "
+                f"{len(self.mean)}; they must be the same"
+            )
         teacher = functional.normalize(teacher.float())
         if self.training and len(teacher) > 1:
             self.seen.add_(1)
@@ -83,13 +116,17 @@ class TeacherSpace(nn.Module):
         """student (N, D) L2-normalised, teacher (N, D) raw, weights (N,) >= 0 -> scalar loss.
 
         Direction: 1 - cosine, weighted by the proposal's IoU (a badly cut person should count less, as in
-        LOIM). Structure: squared differences of all pairwise similarities.
+        LOIM); only for a teacher whose space the student starts in, or from nothing. Structure: squared differences
+        of all pairwise similarities; for any teacher.
         """
         target = self.target(teacher)
         if len(student) == 0:
             return student.sum() * 0
         student = student.float()
-        direction = (weights * (1 - (student * target).sum(1))).sum() / weights.sum().clamp(min=1e-6)
         pair_weight = weights[:, None] * weights[None]
         structure = (pair_weight * (student @ student.t() - target @ target.t()).square()).sum() / pair_weight.sum()
-        return direction + 4.0 * structure
+        loss = self.structure * structure
+        if self.direction:
+            cosine = (student * target).sum(1)
+            loss = loss + self.direction * (weights * (1 - cosine)).sum() / weights.sum().clamp(min=1e-6)
+        return loss
