@@ -14,6 +14,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 COARSE = 4  # pixels a bin above which a box is reduced first
+PART = 64  # bins
 SAMPLES = 2  # per bin and axis, as in the model graph; the mean below is written for two
 
 
@@ -35,11 +36,16 @@ def _pool(image: np.ndarray, box: np.ndarray, out: np.ndarray) -> None:
     left, top, right, bottom = box.tolist()
     if right - left > COARSE * bins_x or bottom - top > COARSE * bins_y:
         image, (left, top, right, bottom) = _reduced(image, box, COARSE // 2 * bins_y, COARSE // 2 * bins_x)
-    first_y, last_y, rows = _axis_weights(top, bottom, bins_y, image.shape[0])
-    first_x, last_x, columns = _axis_weights(left, right, bins_x, image.shape[1])
+    step_x, step_y = max(right - left, 1.0) / bins_x, max(bottom - top, 1.0) / bins_y
+    first_x, last_x, columns = _axis_weights(left, step_x, bins_x, image.shape[1])
+    # A bin needs few rows, so the product over rows is made part by part.
+    parts = [(begin, min(PART, bins_y - begin)) for begin in range(0, bins_y, PART)]
+    rows = [_axis_weights(top + begin * step_y, step_y, count, image.shape[0]) for begin, count in parts]
+    first_y, last_y = rows[0][0], rows[-1][1]
     window = image[first_y:last_y, first_x:last_x].transpose(2, 0, 1).astype(np.float32, order="C")
-    narrow = window.reshape(-1, last_x - first_x) @ columns.T
-    np.matmul(rows, narrow.reshape(3, last_y - first_y, bins_x), out=out)
+    narrow = (window.reshape(-1, last_x - first_x) @ columns.T).reshape(3, last_y - first_y, bins_x)
+    for (begin, count), (first, last, weights) in zip(parts, rows, strict=True):
+        np.matmul(weights, narrow[:, first - first_y : last - first_y], out=out[:, begin : begin + count])
 
 
 def _reduced(image: np.ndarray, box: np.ndarray, height: int, width: int) -> tuple[np.ndarray, list[float]]:
@@ -52,7 +58,8 @@ def _reduced(image: np.ndarray, box: np.ndarray, height: int, width: int) -> tup
     size = min(width, x2 - x1), min(height, y2 - y1)
     part = cv2.resize(image[y1:y2, x1:x2], (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA)
     scale = np.array([size[0] / (x2 - x1), size[1] / (y2 - y1)] * 2)
-    return part, ((box - [x1, y1, x1, y1]) * scale).tolist()
+    # RoIAlign counts from the centres of cells, and those of a reduced image lie elsewhere.
+    return part, ((box - [x1, y1, x1, y1] + 0.5) * scale - 0.5).tolist()
 
 
 @cache
@@ -60,10 +67,9 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _axis_weights(low: float, high: float, bins: int, length: int) -> tuple[int, int, np.ndarray]:
-    """One axis of a box: first cell, one past the last, and how much each cell between counts in each bin."""
-    extent = max(high - low, 1.0)
-    position = np.arange(0.5, SAMPLES * bins, dtype=np.float32) * np.float32(extent / (SAMPLES * bins))
+def _axis_weights(low: float, step: float, bins: int, length: int) -> tuple[int, int, np.ndarray]:
+    """One axis of `bins` bins: first cell, one past the last, and how much each cell between counts in each bin."""
+    position = np.arange(0.5, SAMPLES * bins, dtype=np.float32) * np.float32(step / SAMPLES)
     position += np.float32(low)
     nearest = np.clip(position, 0, length - 1)
     first, last = int(nearest[0]), min(int(nearest[-1]) + 2, length)

@@ -95,10 +95,11 @@ def _export(
     reference = TorchSearcher(network)
     labelled = options.calibrate if is_data_set(options.calibrate) else ""
     calibration, source = find_data(labelled, options.split, options.data_frames)
+    min_score = network.settings.roi.min_score
     manifest = {
         **_description(network, name, options),
         "training_data": options.training_data, "licence": options.licence,
-        "thresholds": [t.model_dump() for t in engine_thresholds(reference, calibration, network.settings.roi.min_score)],
+        "thresholds": [t.model_dump() for t in engine_thresholds(reference, calibration, min_score)],
         "calibration": source,
     }  # fmt: skip
     # The bundle is checked where it will be used: through its own manifest and engines.
@@ -112,7 +113,7 @@ def _export(
         sample_frames(options.frames, min(PARITY_FRAMES, options.data_frames)),
         data,
         calibration,
-        network.settings.roi.min_score,
+        min_score,
         note,
     )
     shutil.rmtree(trial)

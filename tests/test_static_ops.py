@@ -48,7 +48,7 @@ def test_roi_align_equals_torchvision(kind: str, stride: int, size: tuple[int, i
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", [(192, 96), (14, 14)])
+@pytest.mark.parametrize("size", [(192, 96), (100, 60)])
 def test_pooling_pixels_equals_torchvision(kind: str, size: tuple[int, int]) -> None:
     images = np.random.default_rng(4).integers(0, 256, (2, 96, 160, 3), np.uint8)
     boxes = boxes_of(kind)
@@ -57,6 +57,19 @@ def test_pooling_pixels_equals_torchvision(kind: str, size: tuple[int, int]) -> 
     pool_pixels(images, [1] * len(boxes), boxes.numpy(), out)
     # In grey levels: a sampling point at pixel 160 carries 1e-5 pixels of rounding, and neighbours differ by up to 255.
     assert np.abs(out - expected.numpy()).max() < 0.01
+
+
+def test_a_person_with_many_pixels_is_averaged_instead_of_sampled() -> None:
+    picture = np.random.default_rng(6).integers(0, 2, (640, 640, 3), np.uint8) * 255  # noise: sampling would show it
+    picture[:, 320:] //= 2
+    out = np.zeros((1, 3, 16, 8), np.float32)
+    pool_pixels([picture], [0], np.array([[0, 0, 640, 640]], np.float32), out)
+    expected = picture.reshape(16, 40, 8, 80, 3).mean((1, 3)).transpose(2, 0, 1)
+    assert np.abs(out[0] - expected).max() < 1
+    sampled = roi_align(
+        torch.from_numpy(picture).permute(2, 0, 1)[None].float(), [torch.tensor([[0.0, 0, 640, 640]])], (16, 8), 1.0, 2
+    )
+    assert np.abs(sampled[0].numpy() - expected).max() > 50
 
 
 def test_pooling_no_boxes_does_nothing() -> None:
