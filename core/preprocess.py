@@ -32,8 +32,8 @@ class Letterbox:
         size = (max(1, min(self.width, round(w * scale))), max(1, min(self.height, round(h * scale))))
         if out is None:
             out = np.empty((self.height, self.width, 3), np.uint8)
-        # Area averaging keeps small people legible when the frame shrinks by more than about 1.5.
-        how = cv2.INTER_AREA if scale < 0.67 else cv2.INTER_LINEAR
+        # Area averaging is five times slower, and finds no more people until the frame shrinks to less than half.
+        how = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
         if size == (w, h):
             out[:h, :w] = image
         else:
