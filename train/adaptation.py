@@ -43,7 +43,6 @@ class AdaptOptions:
     batch: int = 8
     rate: float = 1e-4
     share: float = 0.5  # of the trained weights in the result
-    identity: float = 0.2  # weight of LOIM on the tracks
 
 
 def label(options: AdaptOptions, note: Callable[[str], None] = print) -> Path:
@@ -90,7 +89,7 @@ def settings_for(options: AdaptOptions, folder: Path) -> TrainSettings:
     }  # fmt: skip
     return TrainSettings.model_validate({
         "out": options.out, "init": str(weights), "model": trained.model.model_dump(), "data": data,
-        "loss": {"rpn": 0.0, "detection": 0.0, "identity": options.identity, "distillation": 1.0},
+        "loss": {"rpn": 0.0, "detection": 0.0, "identity": 0.2, "distillation": 1.0},
         "teacher": {
             "embedding": options.teacher or options.bundle, "boxes_per_image": 8,
             "direction": 0.0 if options.teacher else 1.0,  # the bundle alone speaks of people in its own space
