@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 COARSE = 4  # pixels a bin above which a box is reduced first
-PART = 64  # bins
+PART = 64  # bins at most
 SAMPLES = 2  # per bin and axis, as in the model graph; the mean below is written for two
 
 
@@ -36,16 +36,20 @@ def _pool(image: np.ndarray, box: np.ndarray, out: np.ndarray) -> None:
     left, top, right, bottom = box.tolist()
     if right - left > COARSE * bins_x or bottom - top > COARSE * bins_y:
         image, (left, top, right, bottom) = _reduced(image, box, COARSE // 2 * bins_y, COARSE // 2 * bins_x)
-    step_x, step_y = max(right - left, 1.0) / bins_x, max(bottom - top, 1.0) / bins_y
-    first_x, last_x, columns = _axis_weights(left, step_x, bins_x, image.shape[1])
-    # A bin needs few rows, so the product over rows is made part by part.
-    parts = [(begin, min(PART, bins_y - begin)) for begin in range(0, bins_y, PART)]
-    rows = [_axis_weights(top + begin * step_y, step_y, count, image.shape[0]) for begin, count in parts]
-    first_y, last_y = rows[0][0], rows[-1][1]
-    window = image[first_y:last_y, first_x:last_x].transpose(2, 0, 1).astype(np.float32, order="C")
-    narrow = (window.reshape(-1, last_x - first_x) @ columns.T).reshape(3, last_y - first_y, bins_x)
-    for (begin, count), (first, last, weights) in zip(parts, rows, strict=True):
-        np.matmul(weights, narrow[:, first - first_y : last - first_y], out=out[:, begin : begin + count])
+    height, width = image.shape[:2]
+    rows, row_weights = _axis_weights(top, max(bottom - top, 1.0) / bins_y, bins_y, height)
+    columns, column_weights = _axis_weights(left, max(right - left, 1.0) / bins_x, bins_x, width)
+    first_y, last_y = rows[0], rows[-1] + row_weights.shape[2]
+    window = image[first_y:last_y].transpose(2, 0, 1)
+    narrow = np.empty((3, last_y - first_y, bins_x), np.float32)
+    part = column_weights.shape[1]
+    for number, (first, weights) in enumerate(zip(columns, column_weights, strict=True)):
+        cells = window[:, :, first : first + weights.shape[1]].astype(np.float32, order="C")
+        np.matmul(cells, weights.T, out=narrow[:, :, number * part : (number + 1) * part])
+    part = row_weights.shape[1]
+    for number, (first, weights) in enumerate(zip(rows, row_weights, strict=True)):
+        cells = narrow[:, first - first_y : first - first_y + weights.shape[1]]
+        np.matmul(weights, cells, out=out[:, number * part : (number + 1) * part])
 
 
 def _reduced(image: np.ndarray, box: np.ndarray, height: int, width: int) -> tuple[np.ndarray, list[float]]:
@@ -67,18 +71,27 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _axis_weights(low: float, step: float, bins: int, length: int) -> tuple[int, int, np.ndarray]:
-    """One axis of `bins` bins: first cell, one past the last, and how much each cell between counts in each bin."""
+@cache
+def _part(bins: int) -> int:
+    return max(size for size in range(1, PART + 1) if bins % size == 0)
+
+
+def _axis_weights(low: float, step: float, bins: int, length: int) -> tuple[list[int], np.ndarray]:
+    """One axis of `bins` bins in P equal parts: the first cell of each part, and (P, bins / P, cells) how much the
+    cells from there on count in its bins. A bin needs few cells, so products part by part are small."""
+    part = _part(bins)
     position = np.arange(0.5, SAMPLES * bins, dtype=np.float32) * np.float32(step / SAMPLES)
     position += np.float32(low)
-    nearest = np.clip(position, 0, length - 1)
-    first, last = int(nearest[0]), min(int(nearest[-1]) + 2, length)
-    weights = nearest[:, None] - np.arange(first, last, dtype=np.float32)
+    nearest = np.clip(position, 0, length - 1).reshape(-1, SAMPLES * part)
+    begin, end = nearest[:, 0].astype(int), nearest[:, -1].astype(int) + 2
+    cells = min(int((end - begin).max()), length)
+    firsts = np.minimum(begin, length - cells)
+    weights = (nearest - firsts[:, None].astype(np.float32))[:, :, None] - np.arange(cells, dtype=np.float32)
     np.abs(weights, out=weights)
     np.subtract(1, weights, out=weights)
     np.maximum(weights, 0, out=weights)
     if position[0] < -1 or position[-1] > length:  # samples further out than a cell count as zero
-        weights *= ((position >= -1) & (position <= length))[:, None]
-    mean = weights[0::SAMPLES] + weights[1::SAMPLES]
+        weights *= ((position >= -1) & (position <= length)).reshape(*nearest.shape, 1)
+    mean = weights[:, 0::SAMPLES] + weights[:, 1::SAMPLES]
     mean /= SAMPLES
-    return first, last, mean
+    return firsts.tolist(), mean

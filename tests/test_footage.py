@@ -1,5 +1,6 @@
 """Unlabelled footage becomes a data set: detections, tracks as identities, a held-out end."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,14 @@ from conftest import REPOSITORY, assert_user_error, run
 
 from personsearch.core.errors import DataError
 from personsearch.core.evaluation import Run, cosine_of_different_people
+from personsearch.core.records import ImageTruth
 from personsearch.core.street import Street, StreetSettings
 from personsearch.train.checkpoint import load_checkpoint, load_network, save_checkpoint
 from personsearch.train.footage import label_footage, read_frames
 from personsearch.train.json_data import load_json
+from personsearch.train.prw import SearchData
+from personsearch.train.recentre import recentre, spread
+from personsearch.train.torch_searcher import TorchSearcher
 
 FRAMES = 60
 
@@ -87,8 +92,6 @@ def test_unreadable_sources_are_named_without_their_password(tmp_path: Path) -> 
 
 
 def test_collapsed_embeddings_show_in_the_cosine() -> None:
-    from personsearch.core.records import ImageTruth
-
     truth = ImageTruth("a.jpg", "", np.zeros((3, 4), np.float32), np.array([1, 2, -1]), 1)
     for rows, expected in ((np.eye(3), 0.0), (np.ones((3, 3)) / np.sqrt(3), 1.0)):
         run_of = Run({}, {"a.jpg": rows.astype(np.float32)}, np.zeros((0, 3)))
@@ -154,3 +157,37 @@ def test_people_of_another_size_in_pixels(tiny_checkpoint: Path, tmp_path: Path)
     assert_user_error(
         run("train/blend.py", tiny_checkpoint, tiny_checkpoint, "--people", "160x80", *options), "omniscale"
     )
+
+
+def test_statistics_of_the_footage_centre_its_people(street: Street, tmp_path: Path) -> None:
+    images = []
+    for number in range(0, 40, 8):
+        frame = street.frame(1, number)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), frame.image)
+        images.append(ImageTruth(f"{number}.png", str(tmp_path / f"{number}.png"), frame.boxes, frame.identities, 1))
+    network, _ = load_network(REPOSITORY / "models" / "edge" / "weights.pth")
+    rows: list[torch.Tensor] = []
+    network.norm.register_forward_hook(lambda module, _, made: rows.append(made))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    people = {int(i) for image in images for i in image.identities if i >= 0}
+    for few in ([], [replace(images[0], identities=np.where(images[0].identities == min(people), 0, -1))]):
+        assert recentre(network, SearchData(few, [])) == 0  # nobody, or one person: no variance
+        assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert recentre(network, SearchData(images, [])) == len(people)
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(before[name], value)}
+    assert changed == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+    assert (network.norm.momentum, network.training) == (0.1, False)
+    rows.clear()
+    searcher = TorchSearcher(network)
+    for image in images:
+        searcher.embed(cv2.imread(image.path), image.boxes)
+    labels = np.concatenate([image.identities for image in images])
+    prototypes = torch.stack([torch.cat(rows)[labels == person].mean(0) for person in sorted(people)])
+    assert prototypes.mean(0).abs().max() < 1e-3  # Eq. 5: the mean of the prototypes, whoever is seen how often
+
+
+def test_sightings_are_spread_over_what_each_person_did() -> None:
+    images = [
+        ImageTruth(f"{i}.jpg", "", np.zeros((2, 4), np.float32), np.array([7, 3 if i < 2 else -1]), 1) for i in range(9)
+    ]
+    assert spread(SearchData(images, []), 3) == {0: [(0, 7), (1, 3)], 1: [(1, 3)], 4: [(0, 7)], 8: [(0, 7)]}

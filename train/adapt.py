@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Adapt a bundle to your own cameras: `python train/adapt.py --video FILE_OR_URL ... [--bundle models/edge]`.
 
-Finds and follows people in unlabelled footage, fine-tunes the bundle's weights on them, averages them with the old ones
-(so that other people are not forgotten), and reports figures before and after on a held-out part of the footage. A
+Finds and follows people in unlabelled footage, takes ProtoNorm's statistics from them, fine-tunes the bundle's weights
+on them, averages these with the old ones (so that other people are not forgotten), reports figures before and after on
+a held-out part of the footage, and keeps the best. `--steps 0` takes the statistics only, within a minute or two. A
 large re-identification network as --teacher (an .xml or .onnx file) makes it better, a YOLOX --detector finds more
 people. Ctrl-C is safe: the same command goes on where it stopped.
 The footage's frames stay in --out: delete the folder when you are done.
@@ -30,7 +31,7 @@ def _main() -> int:
     parser.add_argument("--every", type=int, default=4, help="use every n-th frame")
     parser.add_argument("--frames", type=int, default=0, help="used frames of each source at most; needed for streams")
     parser.add_argument("--held-out", type=float, default=0.25, help="share of each source that only measures")
-    parser.add_argument("--steps", type=int, default=300, help="training steps")
+    parser.add_argument("--steps", type=int, default=300, help="training steps (0: statistics only)")
     parser.add_argument("--batch", type=int, default=8, help="frames per step")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate")
     parser.add_argument("--share", type=float, default=0.5, help="of the new weights, averaged with the old ones")
@@ -39,8 +40,8 @@ def _main() -> int:
         raise UserError("--share must be above 0 and at most 1")
     if not 0.05 <= arguments.held_out <= 0.9:
         raise UserError("--held-out must be between 0.05 and 0.9")
-    if min(arguments.every, arguments.steps, arguments.batch) < 1 or arguments.frames < 0 or arguments.rate <= 0:
-        raise UserError("--every, --steps and --batch must be at least 1, --rate positive and --frames not negative")
+    if min(arguments.every, arguments.batch) < 1 or min(arguments.frames, arguments.steps) < 0 or arguments.rate <= 0:
+        raise UserError("--every and --batch must be at least 1, --rate positive, --steps and --frames not negative")
     if arguments.frames == 0 and any("://" in v and not v.startswith("file:") for v in arguments.video):
         raise UserError("a stream has no end: give --frames N")
     from personsearch.train.adaptation import AdaptOptions, adapt

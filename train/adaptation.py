@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -14,11 +15,13 @@ from personsearch.core.engines import BundleSearcher
 from personsearch.core.errors import BundleError, DataError
 from personsearch.core.evaluation import Searcher, cosine_of_different_people, run_model, score_run
 from personsearch.train.blend import blend, renew_statistics
-from personsearch.train.checkpoint import checkpoint_settings, load_checkpoint, load_network, save_checkpoint
+from personsearch.train.checkpoint import checkpoint_settings, fill, load_checkpoint, load_network, save_checkpoint
 from personsearch.train.detector_teacher import DetectorTeacher
 from personsearch.train.footage import label_footage
 from personsearch.train.json_data import load_json, read_people
 from personsearch.train.loop import Trainer
+from personsearch.train.network import PersonSearch
+from personsearch.train.recentre import recentre
 from personsearch.train.samples import read_image
 from personsearch.train.settings import TrainSettings
 from personsearch.train.torch_searcher import TorchSearcher
@@ -39,7 +42,7 @@ class AdaptOptions:
     every: int = 4
     max_frames: int = 0
     held_out: float = 0.25
-    steps: int = 300
+    steps: int = 300  # 0: statistics only
     batch: int = 8
     rate: float = 1e-4
     share: float = 0.5  # of the trained weights in the result
@@ -62,7 +65,7 @@ def label(options: AdaptOptions, note: Callable[[str], None] = print) -> Path:
     people = sum(len(frame.people) for frame in content.images)
     identities = {p.identity for frame in content.images for p in frame.people} - {None}
     note(f"footage: {len(content.images)} frames, {people} people, {len(identities)} tracks, "
-         f"{len(content.queries)} of them new in the held-out part")  # fmt: skip
+         f"{len({q.identity for q in content.queries})} of them new in the held-out part")  # fmt: skip
     if people < LEAST_PEOPLE or not content.queries:
         raise DataError(
             f"too little to adapt to: expected at least {LEAST_PEOPLE} sightings, and people who appear for the first "
@@ -117,40 +120,68 @@ def measure(searcher: Searcher, folder: Path, min_score: float) -> dict[str, flo
 
 
 def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
-    """Label, measure, fine-tune, average with the start, measure again. Returns 0, or 130 if the user stopped it."""
+    """Label, measure, take the footage's statistics, fine-tune, average with the start, measure each, keep the best.
+
+    Returns 0, or 130 if the user stopped it.
+    """
     folder = label(options, note)
     settings = settings_for(options, folder)
-    out = Path(options.out)
-    resume = (out / "last.pth").exists()
-    trainer = Trainer(settings, resume=resume)
-    before_file = out / f"{REPORT}-before.json"
-    min_score = settings.model.roi.min_score
-    if before_file.exists():
-        before = json.loads(before_file.read_text(encoding="utf-8"))
-    else:
-        network, _ = load_network(settings.init)
-        before = measure(TorchSearcher(network), folder, min_score)
-        before_file.write_text(json.dumps(before), encoding="utf-8")
-    if not trainer.run():
-        note(f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on from there")
-        return 130
-    content = blend(out / "start.pth", out / "last.pth", options.share)
-    if options.share < 1:
-        renew_statistics(content, STATISTICS)
-    save_checkpoint(out / ADAPTED, content)
-    after = measure(TorchSearcher(load_network(out / ADAPTED)[0]), folder, min_score)
-    lines = ["| held-out part of the footage | before | after |", "|---|---|---|"]
-    lines += [f"| {name} | {before[name]:.3f} | {after[name]:.3f} |" for name in before]
+    out, min_score = Path(options.out), settings.model.roi.min_score
+    figures: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    network, content = load_network(settings.init)
+    for kind in ("before", "statistics"):
+        if kind == "statistics":
+            recentre(network, load_json(folder, "train"))
+            found[kind] = content | {"model": network.state_dict()}
+        figures[kind] = _remembered(
+            out / f"{REPORT}-{kind}.json", lambda: measure(TorchSearcher(network), folder, min_score)
+        )
+    if options.steps:
+        trainer = Trainer(settings, resume=(out / "last.pth").exists())
+        if not trainer.run():
+            note(f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on from there")
+            return 130
+        trained, found["trained"] = _averaged(out, options.share, folder)
+        figures["trained"] = measure(TorchSearcher(trained), folder, min_score)
+    best = max(found, key=lambda kind: figures[kind]["mAP"])
+    save_checkpoint(out / ADAPTED, found[best])
+    lines = ["| held-out part of the footage | " + " | ".join(figures) + " |", "|---" * (1 + len(figures)) + "|"]
+    lines += [
+        f"| {name} | " + " | ".join(f"{column[name]:.3f}" for column in figures.values()) + " |"
+        for name in figures["before"]
+    ]
+    export = f"python export/to_trt.py {out / ADAPTED} --with-weights"
     verdict = (
-        f"better: export it with `python export/to_trt.py {out / ADAPTED} --with-weights`, and enrol people anew"
-        if after["mAP"] > before["mAP"]
+        f"better ({best}): export it with `{export}`, and enrol people anew"
+        if figures[best]["mAP"] > figures["before"]["mAP"]
         else "not better on people it was not trained on: keep the bundle as it is, or give longer footage"
     )
     text = "\n".join(lines)
     note(f"{text}\n{verdict}")
     (out / f"{REPORT}.md").write_text(
-        f"# Adaptation of {options.bundle}\n\nLabels are the teachers' own, so the figures compare the two models and "
-        f"are no benchmark.\n\n{text}\n\nThe adapted model is {verdict}.\n",
+        f"# Adaptation of {options.bundle}\n\nLabels are the teachers' own: the figures compare models, as no "
+        "benchmark.\n*statistics*: only ProtoNorm's mean and variance are the footage's; *trained*: fine-tuned and "
+        f"averaged with the start as well.\n\n{text}\n\nThe adapted model is {verdict}.\n",
         encoding="utf-8",
     )
     return 0
+
+
+def _averaged(out: Path, share: float, folder: Path) -> tuple[PersonSearch, dict[str, Any]]:
+    """The network between the start and the end of the run, with the statistics of the footage."""
+    content = blend(out / "start.pth", out / "last.pth", share)
+    if share < 1:
+        renew_statistics(content, STATISTICS)
+    network = PersonSearch(checkpoint_settings(content, out).model)
+    fill(network, content["model"], out)
+    recentre(network, load_json(folder, "train"))
+    return network, content | {"model": network.state_dict()}
+
+
+def _remembered(file: Path, make: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """What the file says; made and written first where it is missing, so that an interrupted run goes on."""
+    if not file.exists():
+        file.write_text(json.dumps(make()), encoding="utf-8")
+    content: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    return content

@@ -1,4 +1,4 @@
-"""From unlabelled footage to a data set: a detector finds people, tracks give them identities.
+"""From unlabelled footage to a data set: a detector finds people, tracks give them identities (broken ones are linked).
 
 Frames and `people.json` (see `train/json_data.py`) are written into one folder. The end of each source can be held out
 as a test split, whose queries are people who appear there for the first time.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,14 @@ from personsearch.core.errors import DataError
 from personsearch.core.records import Detections
 from personsearch.core.tracker import Tracker, TrackingSettings
 from personsearch.train.json_data import Frame, Person, QueryEntry, save_json
+from personsearch.train.linking import link_tracks
 
 MAX_SIDE, JPEG_QUALITY = 1280, 95
 USUAL_FPS = 25.0
 # A track must not mix two people: better two identities for one person than one for two.
 STRICT = TrackingSettings(min_iou=0.3, min_similarity=0.6, lost_after_s=1.0)
 MIN_SIGHTINGS = 4  # shorter tracks stay without an identity
+QUERIES = (1 / 6, 1 / 2, 5 / 6)  # which of a new person's sightings ask for the others
 
 Detect = Callable[[np.ndarray], np.ndarray]
 Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -71,7 +74,8 @@ def label_footage(
     next_identity = 1
     for camera, source in enumerate(sources, start=1):
         frames, tracks = _label_source(source, camera, out, detect, embed, every, max_frames)
-        identity = {t: next_identity + i for i, t in enumerate(sorted(_steady(tracks)))}
+        numbers = sorted({track for row in tracks for track in row if track})
+        identity = {track: next_identity + i for i, track in enumerate(numbers)}
         next_identity += len(identity)
         border = math.ceil(len(frames) * (1 - held_out)) if held_out else len(frames)
         known = {identity[t] for row in tracks[:border] for t in row if t in identity}
@@ -120,8 +124,9 @@ def read_frames(source: str, every: int, max_frames: int = 0) -> Iterator[tuple[
 def _label_source(
     source: str, camera: int, out: Path, detect: Detect, embed: Embed | None, every: int, max_frames: int
 ) -> tuple[list[Frame], list[list[int]]]:
-    """Frames without identities, and for each the track of every person (0 without tracking)."""
+    """Frames without identities, and for each the track of every person (0: none, or too short to be somebody)."""
     tracker, frames, rows = Tracker(STRICT), [], []
+    sums: dict[int, np.ndarray] = {}
     for number, (seconds, image) in enumerate(read_frames(source, every, max_frames)):
         boxes = detect(image)
         name = f"frames/c{camera}_{number:06d}.jpg"
@@ -133,12 +138,12 @@ def _label_source(
             continue
         found = Detections(boxes, np.ones(len(boxes)), embed(image, boxes))
         rows.append([track.number for track in tracker.update(found, seconds)])
-    return frames, rows
-
-
-def _steady(tracks: list[list[int]]) -> set[int]:
-    numbers = [number for row in tracks for number in row if number]
-    return {n for n in set(numbers) if numbers.count(n) >= MIN_SIGHTINGS}
+        for number, embedding in zip(rows[-1], found.embeddings, strict=True):
+            sums[number] = sums.get(number, 0) + embedding
+    counts = Counter(number for row in rows for number in row)
+    steady = {n: sums[n] / max(float(np.linalg.norm(sums[n])), 1e-9) for n in sums if counts[n] >= MIN_SIGHTINGS}
+    person = link_tracks(rows, steady)
+    return frames, [[person.get(number, 0) for number in row] for row in rows]
 
 
 def _named(frame: Frame, tracks: list[int], identity: dict[int, int]) -> Frame:
@@ -156,14 +161,15 @@ def _as_test(frame: Frame, known: set[int]) -> Frame:
 
 
 def _queries(frames: list[Frame]) -> list[QueryEntry]:
-    """Each new person's middle appearance."""
+    """Each new person early, in the middle and late; only in the middle whoever is seen in few frames."""
     seen: dict[int, list[tuple[str, Person]]] = {}
     for frame in frames:
         for person in frame.people:
             if person.identity is not None:
                 seen.setdefault(person.identity, []).append((frame.file, person))
-    return [
-        QueryEntry(file=places[len(places) // 2][0], box=places[len(places) // 2][1].box, identity=identity)
-        for identity, places in sorted(seen.items())
-        if len(places) >= 2
-    ]
+    queries = []
+    for identity, places in sorted(seen.items()):
+        shares = QUERIES if len(places) >= 2 * len(QUERIES) else (0.5,)
+        chosen = [places[int(share * len(places))] for share in shares] if len(places) >= 2 else []
+        queries += [QueryEntry(file=file, box=person.box, identity=identity) for file, person in chosen]
+    return queries
