@@ -3,7 +3,7 @@
 
 Finds and follows people in unlabelled footage, takes ProtoNorm's statistics from them, fine-tunes the bundle's weights
 on them, averages these with the old ones (so that other people are not forgotten), reports figures before and after on
-a held-out part of the footage, and keeps the best. `--steps 0` takes the statistics only, within a minute or two. A
+a held-out part of the footage, and names the best. `--steps 0` takes the statistics only, within a minute or two. A
 large re-identification network as --teacher (an .xml or .onnx file) makes it better, a YOLOX --detector finds more
 people. Ctrl-C is safe: the same command goes on where it stopped.
 The footage's frames stay in --out: delete the folder when you are done.

@@ -26,7 +26,7 @@ from personsearch.train.samples import read_image
 from personsearch.train.settings import TrainSettings
 from personsearch.train.torch_searcher import TorchSearcher
 
-WEIGHTS, LABELS, REPORT, ADAPTED = "weights.pth", "footage", "adapt", "adapted.pth"
+WEIGHTS, LABELS, REPORT = "weights.pth", "footage", "adapt"
 LEAST_PEOPLE = 50
 STEPS_PER_EPOCH = 50
 STATISTICS = 24  # batches to renew the norms on
@@ -120,7 +120,7 @@ def measure(searcher: Searcher, folder: Path, min_score: float) -> dict[str, flo
 
 
 def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
-    """Label, measure, take the footage's statistics, fine-tune, average with the start, measure each, keep the best.
+    """Label, measure, take the footage's statistics, fine-tune, average with the start, measure each, name the best.
 
     Returns 0, or 130 if the user stopped it.
     """
@@ -145,13 +145,14 @@ def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
         trained, found["trained"] = _averaged(out, options.share, folder)
         figures["trained"] = measure(TorchSearcher(trained), folder, min_score)
     best = max(found, key=lambda kind: figures[kind]["mAP"])
-    save_checkpoint(out / ADAPTED, found[best])
+    for kind, checkpoint in found.items():
+        save_checkpoint(out / f"{kind}.pth", checkpoint)
     lines = ["| held-out part of the footage | " + " | ".join(figures) + " |", "|---" * (1 + len(figures)) + "|"]
     lines += [
         f"| {name} | " + " | ".join(f"{column[name]:.3f}" for column in figures.values()) + " |"
         for name in figures["before"]
     ]
-    export = f"python export/to_trt.py {out / ADAPTED} --with-weights"
+    export = f"python export/to_trt.py {out / best}.pth --with-weights"
     verdict = (
         f"better ({best}): export it with `{export}`, and enrol people anew"
         if figures[best]["mAP"] > figures["before"]["mAP"]
