@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 COARSE = 4  # pixels a bin above which a box is reduced first
-PART = 64  # bins at most
+PART = 16  # bins at most
 SAMPLES = 2  # per bin and axis, as in the model graph; the mean below is written for two
 
 
@@ -40,11 +40,12 @@ def _pool(image: np.ndarray, box: np.ndarray, out: np.ndarray) -> None:
     rows, row_weights = _axis_weights(top, max(bottom - top, 1.0) / bins_y, bins_y, height)
     columns, column_weights = _axis_weights(left, max(right - left, 1.0) / bins_x, bins_x, width)
     first_y, last_y = rows[0], rows[-1] + row_weights.shape[2]
-    window = image[first_y:last_y].transpose(2, 0, 1)
+    first_x, last_x = columns[0], columns[-1] + column_weights.shape[2]
+    window = image[first_y:last_y, first_x:last_x].transpose(2, 0, 1).astype(np.float32, order="C")
     narrow = np.empty((3, last_y - first_y, bins_x), np.float32)
     part = column_weights.shape[1]
     for number, (first, weights) in enumerate(zip(columns, column_weights, strict=True)):
-        cells = window[:, :, first : first + weights.shape[1]].astype(np.float32, order="C")
+        cells = window[:, :, first - first_x : first - first_x + weights.shape[1]]
         np.matmul(cells, weights.T, out=narrow[:, :, number * part : (number + 1) * part])
     part = row_weights.shape[1]
     for number, (first, weights) in enumerate(zip(rows, row_weights, strict=True)):
