@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from personsearch.core.bundle import (
     OUTPUTS,
     graph_file,
 )
+from personsearch.core.canvas_part import Size, filled_part, look_at_part
 from personsearch.core.engines import Outputs, Sources
 from personsearch.core.errors import BundleError, EngineError
 from personsearch.core.onnx_opset import load_problem
@@ -43,7 +44,7 @@ class OpenVINOEngine:
     three people. A fifth part, project, makes embeddings of vectors that were described for given or refined boxes.
     A network that pools pixels needs no graph for pooling: `core.roi_align` cuts people out in less time, and out of
     the full frames instead of the canvas. The people of all frames are then described together, eight at a time:
-    padding or smaller calls would cost more.
+    padding or smaller calls would cost more. And its detector looks only at the part of the canvas that a frame fills.
     """
 
     def __init__(self, folder: Path, precision: str = "auto", threads: int = 0) -> None:
@@ -81,6 +82,9 @@ class OpenVINOEngine:
             last = CUT_EMBEDDINGS if CUT_EMBEDDINGS in names else "embeddings"
             self._project = self._compile([CUT_VECTORS], [last], "f32")
         self._batch, self._count = (int(n) for n in self._propose.get_output_tensor(0).shape[:2])
+        height, width = list(self._propose.get_input_tensor(0).shape)[1:3]
+        self._canvas: Size = (height, width)
+        self._proposers: dict[Size, Any] = {self._canvas: self._propose}  # by the part of the canvas that they see
         buckets = (*(size for size in BUCKETS if size < self._count), self._count)
         for size in range(1, MOST + 1) if self._pixels else buckets:
             self._prepare(size)
@@ -97,7 +101,12 @@ class OpenVINOEngine:
         return {name: port for op in model.get_ops() for port in op.outputs() for name in port.get_names()}
 
     def _compile(
-        self, inputs: Sequence[str], outputs: Sequence[str], precision: str, shapes: dict[str, list[int]] | None = None
+        self,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        precision: str,
+        shapes: dict[str, list[int]] | None = None,
+        change: Callable[[Any], None] | None = None,
     ) -> Any:
         """The part of the model graph between the named tensors, as an inference request."""
         model = self._model.clone()  # cutting changes it
@@ -118,6 +127,8 @@ class OpenVINOEngine:
         part = self._ov.Model(results, parameters, "part")
         if shapes:
             part.reshape({number: shapes[name] for number, name in enumerate(inputs) if name in shapes})
+        if change:
+            change(part)
         options = {**self._options, "INFERENCE_PRECISION_HINT": precision}
         return self._core.compile_model(part, "CPU", options).create_infer_request()
 
@@ -140,8 +151,9 @@ class OpenVINOEngine:
     def infer(self, images: np.ndarray, min_proposal_score: float = 0.0, sources: Sources = ()) -> Outputs:
         """uint8 (B, H, W, 3) -> boxes, scores, embeddings, count. Proposals below `min_proposal_score` are left out."""
         sources = sources or [(image, 1.0) for image in images]
-        self._propose.infer([images])
-        proposals, logits = (self._propose.get_output_tensor(i).data.copy() for i in range(2))
+        propose, images = self._proposer(images, sources)
+        propose.infer([images])
+        proposals, logits = (propose.get_output_tensor(i).data.copy() for i in range(2))
         least = ABSENT / 2
         if min_proposal_score > 0:
             least = max(least, float(np.log(min_proposal_score / max(1 - min_proposal_score, 1e-9))) - 1e-4)
@@ -154,6 +166,18 @@ class OpenVINOEngine:
         boxes, scores, count = self._run(self._conclude, vectors, proposals, logits)
         (embeddings,) = self._run(self._project, self._vectors(sources, boxes, count))
         return boxes, scores, embeddings, count
+
+    def _proposer(self, images: np.ndarray, sources: Sequence[tuple[np.ndarray, float]]) -> tuple[Any, np.ndarray]:
+        """The part `propose` for what a frame fills of its canvas, compiled when such a frame comes first."""
+        if not self._pixels or self._batch > 1:
+            return self._propose, images
+        frame, scale = sources[0]
+        height, width = size = filled_part(self._canvas, (frame.shape[0], frame.shape[1]), scale)
+        if size not in self._proposers:
+            self._proposers[size] = self._compile(
+                ["images"], CUT_PROPOSALS, self._fast, change=lambda m: look_at_part(self._ov, m, self._canvas, size)
+            )
+        return self._proposers[size], np.ascontiguousarray(images[:, :height, :width])
 
     @staticmethod
     def _run(request: Any, *inputs: np.ndarray) -> list[np.ndarray]:

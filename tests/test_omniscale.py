@@ -9,6 +9,7 @@ import torch
 from conftest import SHARED, tiny_config
 
 from personsearch.core.bundle import MODEL, OUTPUTS
+from personsearch.core.canvas_part import filled_part
 from personsearch.core.engines import load_engine
 from personsearch.core.errors import CheckpointError
 from personsearch.core.street import Street, StreetSettings
@@ -129,3 +130,38 @@ def test_leaving_out_weak_proposals_changes_nothing_for_the_others(graph: tuple[
 def test_an_empty_picture_needs_no_description(graph: tuple[Path, PersonSearch]) -> None:
     engine = load_engine(graph[0], "openvino-fp32")
     assert engine.infer(np.full((1, 384, 640, 3), 114, np.uint8), 1.0)[3].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        ((384, 640), (384, 640)),
+        ((1080, 1920), (384, 640)),  # 360 rows need 384
+        ((480, 640), (384, 512)),
+        ((370, 1224), (224, 640)),
+        ((640, 360), (384, 224)),  # upright
+        ((10, 1000), (384, 640)),  # a stripe: too few cells would be left
+    ],
+)
+def test_the_part_of_the_canvas_that_a_frame_fills(frame: tuple[int, int], expected: tuple[int, int]) -> None:
+    scale = min(384 / frame[0], 640 / frame[1])
+    assert filled_part((384, 640), frame, scale) == expected
+
+
+@pytest.mark.parametrize("size", [(384, 512), (224, 640), (384, 224)])
+def test_looking_at_the_filled_part_finds_the_same_people(
+    graph: tuple[Path, PersonSearch], size: tuple[int, int]
+) -> None:
+    height, width = size
+    canvas = np.full((1, 384, 640, 3), 114, np.uint8)
+    canvas[0, :height, :width] = picture()[0, :height, :width]
+    frame = np.ascontiguousarray(canvas[0, :height, :width])
+    engine = load_engine(graph[0], "openvino-fp32")
+    whole, part = engine.infer(canvas, 0.3), engine.infer(canvas, 0.3, [(frame, 1.0)])
+    count = int(whole[3][0])
+    assert count == int(part[3][0]) >= 1
+    inside = (whole[0][0, :count, 2] < width - 40) & (whole[0][0, :count, 3] < height - 40)  # grey beyond was context
+    near = np.abs(whole[0][0, :count] - part[0][0, :count]).max(1)
+    assert inside.any()
+    assert near[inside].max() < 1.5
+    assert (whole[2][0, :count] * part[2][0, :count]).sum(1)[inside].min() > 0.98
