@@ -14,6 +14,7 @@ from personsearch.core.bundle import Manifest, Threshold, read_manifest
 from personsearch.core.engines import BACKENDS, ENGINES, BundleSearcher, load_engine, split_choice
 from personsearch.core.errors import EngineError
 from personsearch.core.preprocess import Letterbox
+from personsearch.export.calibrate import calibrate_thresholds
 from personsearch.export.deploy import DeployGraph
 from personsearch.export.fold import fold
 from personsearch.export.gates import Gate, judge
@@ -249,3 +250,23 @@ def test_inspect_and_bench_read_a_bundle_at_a_glance(precise_bundle: Path, tmp_p
     assert_user_error(run("export/bench.py", precise_bundle, "--engines", "abacus"), "unknown engine 'abacus'")
     assert_user_error(run("export/bench.py", precise_bundle, "--batches", "two"), "expected numbers")
     assert_user_error(run("export/inspect_bundle.py", tmp_path), "not a bundle")
+
+
+def test_thresholds_come_from_different_people_and_with_tracks_from_those_seen_together() -> None:
+    rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.96, 0.28], [0.6, 0.8]], np.float32)
+    identities = np.array([1, 2, 3, -1])
+    (threshold,) = calibrate_thresholds(rows, identities, rates=(0.0,))
+    assert threshold.similarity == pytest.approx(0.96, abs=1e-3)  # 1 and 3; whoever has no identity says nothing
+    # As tracks, 3 may be 1 again: only 2 was seen beside each of them.
+    (threshold,) = calibrate_thresholds(rows, identities, np.array([0, 0, 1, 1]), rates=(0.0,))
+    assert threshold.similarity == pytest.approx(0.0, abs=1e-3)
+    rows, identities = np.concatenate([rows, rows[1:2]]), np.append(identities, 2)
+    (threshold,) = calibrate_thresholds(rows, identities, np.array([0, 0, 1, 1, 1]), rates=(0.0,))
+    assert threshold.similarity == pytest.approx(0.28, abs=1e-3)
+
+
+@pytest.mark.parametrize("identities", [[], [-1, -1], [4, 4]])
+def test_without_two_people_there_is_no_threshold(identities: list[int]) -> None:
+    rows = np.eye(2, dtype=np.float32)[: len(identities)]
+    assert calibrate_thresholds(rows, np.array(identities, int)) == []
+    assert calibrate_thresholds(rows, np.array(identities, int), np.zeros(len(identities), int)) == []
