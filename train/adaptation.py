@@ -127,26 +127,24 @@ def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
     folder = label(options, note)
     settings = settings_for(options, folder)
     out, min_score = Path(options.out), settings.model.roi.min_score
-    figures: dict[str, dict[str, float]] = {}
-    found: dict[str, dict[str, Any]] = {}
+
+    def measured(kind: str) -> dict[str, float]:
+        return _remembered(out / f"{REPORT}-{kind}.json", lambda: measure(TorchSearcher(network), folder, min_score))
+
     network, content = load_network(settings.init)
-    for kind in ("before", "statistics"):
-        if kind == "statistics":
-            recentre(network, load_json(folder, "train"))
-            found[kind] = content | {"model": network.state_dict()}
-        figures[kind] = _remembered(
-            out / f"{REPORT}-{kind}.json", lambda: measure(TorchSearcher(network), folder, min_score)
-        )
+    figures = {"before": measured("before")}
+    recentre(network, load_json(folder, "train"))
+    save_checkpoint(out / "statistics.pth", content | {"model": network.state_dict()})
+    figures["statistics"] = measured("statistics")
     if options.steps:
         trainer = Trainer(settings, resume=(out / "last.pth").exists())
         if not trainer.run():
             note(f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on from there")
             return 130
-        trained, found["trained"] = _averaged(out, options.share, folder)
+        trained, content = _averaged(out, options.share, folder)
+        save_checkpoint(out / "trained.pth", content)
         figures["trained"] = measure(TorchSearcher(trained), folder, min_score)
-    best = max(found, key=lambda kind: figures[kind]["mAP"])
-    for kind, checkpoint in found.items():
-        save_checkpoint(out / f"{kind}.pth", checkpoint)
+    best = max(list(figures)[1:], key=lambda kind: figures[kind]["mAP"])
     lines = ["| held-out part of the footage | " + " | ".join(figures) + " |", "|---" * (1 + len(figures)) + "|"]
     lines += [
         f"| {name} | " + " | ".join(f"{column[name]:.3f}" for column in figures.values()) + " |"
@@ -183,6 +181,8 @@ def _averaged(out: Path, share: float, folder: Path) -> tuple[PersonSearch, dict
 def _remembered(file: Path, make: Callable[[], dict[str, float]]) -> dict[str, float]:
     """What the file says; made and written first where it is missing, so that an interrupted run goes on."""
     if not file.exists():
-        file.write_text(json.dumps(make()), encoding="utf-8")
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(make()), encoding="utf-8")
+        partial.replace(file)
     content: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
     return content

@@ -20,12 +20,12 @@ from personsearch.train.torch_searcher import TorchSearcher
 SIGHTINGS = 8  # of each person: neighbouring frames say nothing new
 
 
-def recentre(network: PersonSearch, data: SearchData, sightings: int = SIGHTINGS) -> int:
+def recentre(network: PersonSearch, data: SearchData) -> int:
     """Set the last norm's running mean and variance to those of the people in `data`, each one prototype.
 
     Returns the number of people; fewer than two, or another norm than ProtoNorm, leave the network as it is.
     """
-    chosen = spread(data, sightings)
+    chosen = spread(data, SIGHTINGS)
     people = {label for rows in chosen.values() for _, label in rows}
     if len(people) < 2 or not isinstance(network.norm, ProtoNorm):
         return 0
