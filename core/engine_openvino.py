@@ -167,7 +167,7 @@ class OpenVINOEngine:
         (embeddings,) = self._run(self._project, self._vectors(sources, boxes, count))
         return boxes, scores, embeddings, count
 
-    def _proposer(self, images: np.ndarray, sources: Sequence[tuple[np.ndarray, float]]) -> tuple[Any, np.ndarray]:
+    def _proposer(self, images: np.ndarray, sources: Sources) -> tuple[Any, np.ndarray]:
         """The part `propose` for what a frame fills of its canvas, compiled when such a frame comes first."""
         if not self._pixels or self._batch > 1:
             return self._propose, images

@@ -22,11 +22,12 @@ from scipy.io import savemat
 
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.records import ImageTruth
+from personsearch.train.footage import QUERIES
 from personsearch.train.prw import load_prw
 from personsearch.train.samples import read_image
 
 FPS = 15
-LEAST_SIGHTINGS, QUERIES = 6, (1 / 6, 1 / 2, 5 / 6)
+LEAST_SIGHTINGS = 2 * len(QUERIES)
 
 
 def main() -> int:

@@ -15,7 +15,13 @@ from personsearch.core.engines import BundleSearcher
 from personsearch.core.errors import BundleError, DataError
 from personsearch.core.evaluation import Searcher, cosine_of_different_people, run_model, score_run
 from personsearch.train.blend import blend, renew_statistics
-from personsearch.train.checkpoint import checkpoint_settings, fill, load_checkpoint, load_network, save_checkpoint
+from personsearch.train.checkpoint import (
+    build_network,
+    checkpoint_settings,
+    load_checkpoint,
+    load_network,
+    save_checkpoint,
+)
 from personsearch.train.detector_teacher import DetectorTeacher
 from personsearch.train.footage import label_footage
 from personsearch.train.json_data import load_json, read_people
@@ -172,8 +178,7 @@ def _averaged(out: Path, share: float, folder: Path) -> tuple[PersonSearch, dict
     content = blend(out / "start.pth", out / "last.pth", share)
     if share < 1:
         renew_statistics(content, STATISTICS)
-    network = PersonSearch(checkpoint_settings(content, out).model)
-    fill(network, content["model"], out)
+    network = build_network(content, out)
     recentre(network, load_json(folder, "train"))
     return network, content | {"model": network.state_dict()}
 

@@ -93,13 +93,11 @@ def renew_statistics(content: dict[str, Any], batches: int) -> None:
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
-    from personsearch.train.checkpoint import checkpoint_settings, fill
-    from personsearch.train.network import PersonSearch
+    from personsearch.train.checkpoint import build_network, checkpoint_settings
     from personsearch.train.samples import Samples, WeightedDraws, collate
 
     settings = checkpoint_settings(content, "blend")
-    network = PersonSearch(settings.model)
-    fill(network, content["model"], "blend")
+    network = build_network(content, "blend")
     samples = Samples(settings.data, network.canvas, seed=settings.seed)
     draws = WeightedDraws(samples.weights, settings.optimiser.batch, settings.seed, 0, batches, 0, 1)
     network.train()

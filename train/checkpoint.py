@@ -57,6 +57,13 @@ def checkpoint_settings(content: dict[str, Any], path: str | Path) -> TrainSetti
         raise CheckpointError(f"{path}: its configuration does not fit this version ({error})") from None
 
 
+def build_network(content: dict[str, Any], path: str | Path) -> PersonSearch:
+    """The network of a checkpoint's content in evaluation mode; `path` names it in errors."""
+    network = PersonSearch(checkpoint_settings(content, path).model)
+    fill(network, content["model"], path)
+    return network.eval()
+
+
 def load_network(
     path: str | Path, *, size: tuple[int, int] | None = None, proposals: int = 0
 ) -> tuple[PersonSearch, dict[str, Any]]:
