@@ -1,4 +1,4 @@
-"""Augmentation of whole frames with their boxes: zoom, flip, colour, new clothes, occlusion, degradation.
+"""Augmentation of whole frames with their boxes: flip, colour, new clothes, occlusion, degradation.
 
 Everything works on uint8 BGR frames and float xyxy boxes; randomness comes from the generator that is
 passed in, so a sample is reproducible.
@@ -9,11 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from personsearch.core.boxes import area, clip
-from personsearch.core.preprocess import PAD_VALUE, Letterbox
+from personsearch.core.boxes import clip
 from personsearch.train.settings import AugmentSettings
-
-MIN_VISIBLE, MIN_SIDE = 0.5, 6.0
 
 
 def flip(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,39 +114,6 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
             image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
     return image
-
-
-def place(
-    image: np.ndarray, boxes: np.ndarray, letterbox: Letterbox, zoom: tuple[float, float], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Put a frame on the canvas at a random zoom and position.
-
-    zoom  range of factors on the letterbox scale: above 1 shows a part of the frame, below 1 leaves a grey border
-    Returns the canvas, the boxes on it, and which of them are still visible by half and big enough.
-    """
-    if zoom == (1.0, 1.0):
-        canvas, scale = letterbox(image)
-        offset = np.zeros(2, np.float32)
-    else:
-        factor = float(np.exp(rng.uniform(np.log(zoom[0]), np.log(zoom[1]))))
-        scale = letterbox.scale_for(*image.shape[:2]) * factor
-        how = cv2.INTER_AREA if scale < 0.67 else cv2.INTER_LINEAR
-        resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=how)
-        h, w = resized.shape[:2]
-        # Negative room: the canvas is a window on the frame; positive room: the frame floats on the canvas.
-        x = int(rng.integers(min(0, letterbox.width - w), max(0, letterbox.width - w) + 1))
-        y = int(rng.integers(min(0, letterbox.height - h), max(0, letterbox.height - h) + 1))
-        canvas = np.full((letterbox.height, letterbox.width, 3), PAD_VALUE, np.uint8)
-        cx, cy = max(0, x), max(0, y)
-        fx, fy = max(0, -x), max(0, -y)
-        tw, th = min(letterbox.width - cx, w - fx), min(letterbox.height - cy, h - fy)
-        canvas[cy : cy + th, cx : cx + tw] = resized[fy : fy + th, fx : fx + tw]
-        offset = np.array([x, y], np.float32)
-    moved = boxes * scale + np.tile(offset, 2)
-    cut = clip(moved, letterbox.height, letterbox.width)
-    size = (cut[:, 2:] - cut[:, :2]).min(1) if len(cut) else np.zeros(0)
-    visible = (area(cut) >= MIN_VISIBLE * np.maximum(area(moved), 1e-6)) & (size >= MIN_SIDE)
-    return canvas, cut.astype(np.float32), visible
 
 
 def before_teacher(

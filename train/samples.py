@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from personsearch.core.boxes import clip
 from personsearch.core.errors import DataError
 from personsearch.core.preprocess import Letterbox
 from personsearch.core.records import ImageTruth
-from personsearch.train import augment, cuhk, json_data, prw
+from personsearch.train import augment, composition, cuhk, json_data, prw
 from personsearch.train.network import Targets
 from personsearch.train.prw import SearchData
 from personsearch.train.settings import DataSettings, SourceSettings
@@ -65,6 +66,18 @@ class Sample:
     replaced: bool = False  # stands in for a damaged image
 
 
+@dataclass
+class People:
+    """A frame, or a part of a canvas, and who is on it; columns as in `Sample`."""
+
+    image: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    teacher: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    known: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    replaced: bool = False
+
+
 class Samples(Dataset):
     """All sources after each other; identities become labels 1..L over all sources, in order of appearance."""
 
@@ -102,6 +115,14 @@ class Samples(Dataset):
         index, draw = key
         rng = np.random.default_rng((self.seed, draw))
         options = self.settings.augment
+        scene = self._read(index)
+        mosaic = rng.random() < options.mosaic
+        people = self._mosaic(scene, rng) if mosaic else self._view(scene, self.letterbox, self.boxes_per_image, rng)
+        canvas = augment.after_teacher(people.image, people.boxes, options, rng)
+        return Sample(canvas, people.boxes, people.labels, people.teacher, people.known, draw, scene.replaced)
+
+    def _read(self, index: int) -> People:
+        """An annotated frame, reduced if it is large; the next one if it is damaged."""
         for attempt in range(MOST_DAMAGED):
             where = (index + attempt) % len(self.images)
             truth, labels = self.images[where], self.labels[where]
@@ -120,19 +141,55 @@ class Samples(Dataset):
         if shrink < 1:
             image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
             boxes = boxes * shrink
-        boxes = clip(boxes, *image.shape[:2])
-        image, boxes, labels = augment.before_teacher(image, boxes, labels, options, rng)
-        canvas, placed, visible = augment.place(image, boxes, self.letterbox, options.zoom, rng)
+        return People(image, clip(boxes, *image.shape[:2]), labels, replaced=attempt > 0)
+
+    def _another(self, rng: np.random.Generator) -> int:
+        probability = np.asarray(self.weights, np.float64)
+        return int(rng.choice(len(self.images), p=probability / probability.sum()))
+
+    def _mosaic(self, scene: People, rng: np.random.Generator) -> People:
+        """A frame and three others, each on a part of the canvas."""
+        canvas = np.empty((self.letterbox.height, self.letterbox.width, 3), np.uint8)
+        parts: list[People] = []
+        for left, top, window in composition.windows(self.letterbox, rng):
+            scene = self._read(self._another(rng)) if parts else scene
+            part = self._view(scene, window, math.ceil(self.boxes_per_image / 4), rng)
+            canvas[top : top + window.height, left : left + window.width] = part.image
+            part.boxes = part.boxes + np.array([left, top] * 2, np.float32)
+            parts.append(part)
+        return _joined(canvas, parts)
+
+    def _view(self, scene: People, canvas: Letterbox, taught: int, rng: np.random.Generator) -> People:
+        """A frame as the student sees it on a canvas, and what the teacher says of at most `taught` of its people."""
+        options = self.settings.augment
+        image, boxes, labels = augment.before_teacher(scene.image, scene.boxes, scene.labels, options, rng)
+        size = image.shape[0], image.shape[1]
+        placement = composition.random_placement(size, canvas, options.zoom, rng)
         known = np.zeros(len(boxes), bool)
         embeddings = np.zeros((len(boxes), 0), np.float32)
         if self.teacher is not None:
-            chosen = rng.permutation(np.flatnonzero(visible))[: self.boxes_per_image]
+            chosen = rng.permutation(np.flatnonzero(placement.boxes(boxes, canvas)[1]))[:taught]
             known[chosen] = True
             made = self.teacher(image, boxes[known])
             embeddings = np.zeros((len(boxes), made.shape[1]), np.float32)
             embeddings[known] = made
-        canvas = augment.after_teacher(canvas, placed[visible], options, rng)
-        return Sample(canvas, placed[visible], labels[visible], embeddings[visible], known[visible], draw, attempt > 0)
+        if len(boxes) and rng.random() < options.new_background:
+            other = self._read(self._another(rng))
+            image, others, shown = composition.paste_people(image, boxes, other.image, other.boxes)
+            boxes, labels = np.concatenate([boxes, others[shown]]), np.concatenate([labels, other.labels[shown]])
+            known = np.append(known, np.zeros(shown.sum(), bool))
+            embeddings = np.pad(embeddings, ((0, int(shown.sum())), (0, 0)))
+        placed, visible = placement.boxes(boxes, canvas)
+        drawn = placement.draw(image, canvas)
+        return People(drawn, placed[visible], labels[visible], embeddings[visible], known[visible])
+
+
+def _joined(image: np.ndarray, parts: Sequence[People]) -> People:
+    """All people of several parts of one canvas."""
+    boxes, labels, teacher, known = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "labels", "teacher", "known")
+    )
+    return People(image, boxes, labels, teacher, known)
 
 
 class WeightedDraws(Sampler):

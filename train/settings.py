@@ -76,6 +76,8 @@ class ModelSettings(Settings):
 class AugmentSettings(Settings):
     flip: float = Field(0.5, ge=0, le=1)
     zoom: tuple[float, float] = (1.0, 1.0)
+    mosaic: float = Field(0.0, ge=0, le=1)
+    new_background: float = Field(0.0, ge=0, le=1)
     colour: float = Field(0.0, ge=0, le=1)
     recolour_people: float = Field(0.0, ge=0, le=1)
     mix_people: float = Field(0.0, ge=0, le=1)
