@@ -6,9 +6,12 @@ at the rest alone; only the table of its cells has to shrink with it.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+
+from personsearch.core.preprocess import Letterbox
 
 STRIDES = (8, 16, 32)  # of the light detector's cells, level by level and row by row
 LEAST_SHARE, MOST_SHARE = 0.25, 0.9  # of the canvas: less leaves too few cells to choose from, more is not worth it
@@ -16,12 +19,10 @@ LEAST_SHARE, MOST_SHARE = 0.25, 0.9  # of the canvas: less leaves too few cells 
 Size = tuple[int, int]  # height, width
 
 
-def filled_part(canvas: Size, frame: Size, scale: float) -> Size:
-    """The part of the canvas to look at for a frame of that size, letterboxed by `scale`, in whole cells."""
+def filled_part(canvas: Size, frame: Size) -> Size:
+    """The part of the canvas to look at for a letterboxed frame of that size, in whole cells."""
     coarsest = max(STRIDES)
-    height, width = (
-        min(whole, -(-round(side * scale) // coarsest) * coarsest) for whole, side in zip(canvas, frame, strict=True)
-    )
+    height, width = (math.ceil(side / coarsest) * coarsest for side in Letterbox(*canvas).filled(*frame))
     share = height * width / (canvas[0] * canvas[1])
     return (height, width) if LEAST_SHARE <= share <= MOST_SHARE else canvas
 

@@ -171,8 +171,8 @@ class OpenVINOEngine:
         """The part `propose` for what a frame fills of its canvas, compiled when such a frame comes first."""
         if not self._pixels or self._batch > 1:
             return self._propose, images
-        frame, scale = sources[0]
-        height, width = size = filled_part(self._canvas, (frame.shape[0], frame.shape[1]), scale)
+        frame, _ = sources[0]
+        height, width = size = filled_part(self._canvas, (frame.shape[0], frame.shape[1]))
         if size not in self._proposers:
             self._proposers[size] = self._compile(
                 ["images"], CUT_PROPOSALS, self._fast, change=lambda m: look_at_part(self._ov, m, self._canvas, size)

@@ -19,7 +19,7 @@ from personsearch.core.bundle import (
 from personsearch.export.static_ops import gather_rows, nms_static, roi_align_static, roi_weights
 from personsearch.train.coder import ROI_WEIGHTS, clip_boxes, decode
 from personsearch.train.csp import CSPStem
-from personsearch.train.network import SAMPLING_RATIO, PersonSearch
+from personsearch.train.network import PersonSearch
 
 NMS_ROUNDS = 16
 ABSENT = -1e4  # stands for minus infinity and survives half precision
@@ -34,7 +34,7 @@ class _Graph(nn.Module):
         """boxes (B, K, 4) -> RoIAlign's weights over columns and rows."""
         roi, stride, (height, width) = self.network.settings.roi, self.network.stem.roi_stride, self.network.canvas
         feature = (math.ceil(height / stride), math.ceil(width / stride))
-        return roi_weights(boxes, (roi.height, roi.width), feature, 1.0 / stride, SAMPLING_RATIO)
+        return roi_weights(boxes, (roi.height, roi.width), feature, 1.0 / stride)
 
     def pixels(self, images: Tensor) -> Tensor:
         # Cast before transposing: TensorRT has no uint8 transpose, and OpenVINO is faster this way round. It would

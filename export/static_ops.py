@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from personsearch.train.roi_pooling import axis_weights
 
-def roi_weights(
-    boxes: Tensor, size: tuple[int, int], feature: tuple[int, int], scale: float, samples: int
-) -> tuple[Tensor, Tensor]:
+
+def roi_weights(boxes: Tensor, size: tuple[int, int], feature: tuple[int, int], scale: float) -> tuple[Tensor, Tensor]:
     """RoIAlign's weights for boxes (B, K, 4) on the canvas: columns (B, K, w, W) and rows (B, K, h, H).
 
-    Bilinear interpolation is separable, so the mean over a bin's samples is one matrix over columns times one
-    over rows. size is (h, w) of the result, feature (H, W).
+    size is (h, w) of the result, feature (H, W).
     """
-    boxes = boxes * scale
-    columns = _weights(boxes[..., 0], boxes[..., 2], size[1], feature[1], samples)
-    return columns, _weights(boxes[..., 1], boxes[..., 3], size[0], feature[0], samples)
+    left, top, right, bottom = (boxes * scale).unbind(-1)
+    columns = axis_weights(left.flatten(), right.flatten(), size[1], feature[1])
+    rows = axis_weights(top.flatten(), bottom.flatten(), size[0], feature[0])
+    batch = boxes.shape[0]
+    return columns.reshape(batch, -1, size[1], feature[1]), rows.reshape(batch, -1, size[0], feature[0])
 
 
 def roi_align_static(feature: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
@@ -33,18 +34,6 @@ def roi_align_static(feature: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
     narrow = narrow.reshape(batch, channels, height, -1, bins_w).permute(0, 3, 2, 1, 4)
     pooled = rows @ narrow.reshape(batch, -1, height, channels * bins_w)
     return pooled.reshape(-1, bins_h, channels, bins_w).permute(0, 2, 1, 3)
-
-
-def _weights(low: Tensor, high: Tensor, bins: int, length: int, samples: int) -> Tensor:
-    """(B, K) interval ends -> (B, K, bins, length): how much each cell counts in each bin."""
-    extent = (high - low).clamp(min=1.0)
-    steps = (torch.arange(bins * samples, device=low.device, dtype=low.dtype) + 0.5) / (bins * samples)
-    position = low[..., None] + extent[..., None] * steps
-    inside = ((position >= -1.0) & (position <= length)).to(low.dtype)
-    position = position.clamp(0.0, length - 1.0)
-    cells = torch.arange(length, device=low.device, dtype=low.dtype)
-    hat = (1.0 - (position[..., None] - cells).abs()).clamp(min=0.0) * inside[..., None]
-    return hat.reshape(low.shape[0], -1, bins, samples, length).mean(3)
 
 
 def pairwise_iou(boxes: Tensor) -> Tensor:

@@ -144,8 +144,7 @@ def test_an_empty_picture_needs_no_description(graph: tuple[Path, PersonSearch])
     ],
 )
 def test_the_part_of_the_canvas_that_a_frame_fills(frame: tuple[int, int], expected: tuple[int, int]) -> None:
-    scale = min(384 / frame[0], 640 / frame[1])
-    assert filled_part((384, 640), frame, scale) == expected
+    assert filled_part((384, 640), frame) == expected
 
 
 @pytest.mark.parametrize("size", [(384, 512), (224, 640), (384, 224)])

@@ -42,7 +42,7 @@ def test_roi_align_equals_torchvision(kind: str, stride: int, size: tuple[int, i
     feature = torch.randn(1, 6, 96 // stride, 160 // stride, generator=torch.Generator().manual_seed(1))
     boxes = boxes_of(kind)
     expected = roi_align(feature, [boxes], size, 1 / stride, 2, False)
-    columns, rows = roi_weights(boxes[None], size, tuple(feature.shape[-2:]), 1 / stride, 2)
+    columns, rows = roi_weights(boxes[None], size, tuple(feature.shape[-2:]), 1 / stride)
     # Absolute, because a sampling point at pixel 100 carries 1e-5 of rounding, and two of these products meet.
     assert torch.allclose(roi_align_static(feature, columns, rows), expected, atol=1e-4 if stride == 1 else 2e-5)
 
@@ -81,7 +81,7 @@ def test_roi_align_is_exact_in_float64(kind: str) -> None:
     feature = torch.randn(1, 3, 24, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     boxes = boxes_of(kind).double()
     expected = roi_align(feature, [boxes], (14, 14), 0.25, 2, False)
-    columns, rows = roi_weights(boxes[None], (14, 14), (24, 40), 0.25, 2)
+    columns, rows = roi_weights(boxes[None], (14, 14), (24, 40), 0.25)
     assert torch.allclose(roi_align_static(feature, columns, rows), expected, atol=1e-12)
 
 
@@ -89,7 +89,7 @@ def test_roi_align_keeps_the_images_of_a_batch_apart() -> None:
     feature, boxes = torch.randn(2, 3, 24, 40), boxes_of("inside")[:4]
     both = torch.stack([boxes, boxes.flip(0)])
     expected = roi_align(feature, [both[0], both[1]], (8, 4), 0.25, 2, False)
-    columns, rows = roi_weights(both, (8, 4), (24, 40), 0.25, 2)
+    columns, rows = roi_weights(both, (8, 4), (24, 40), 0.25)
     assert torch.allclose(roi_align_static(feature, columns, rows), expected, atol=2e-5)
 
 

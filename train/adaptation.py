@@ -176,7 +176,7 @@ def adapt(options: AdaptOptions, note: Callable[[str], None] = print) -> int:
 def _averaged(out: Path, share: float, folder: Path) -> tuple[PersonSearch, dict[str, Any]]:
     """The network between the start and the end of the run, with the statistics of the footage."""
     content = blend(out / "start.pth", out / "last.pth", share)
-    if share < 1:
+    if share < 1 and not content["config"]["model"]["freeze_norms"]:  # of a frozen network only the last norm moves
         renew_statistics(content, STATISTICS)
     network = build_network(content, out)
     recentre(network, load_json(folder, "train"))

@@ -17,7 +17,6 @@ from personsearch.train.distributed import average_count
 from personsearch.train.osnet import OmniScaleHead
 from personsearch.train.protonorm import BACKGROUND, make_norm
 from personsearch.train.resnet import ResNetHead, ResNetStem
-from personsearch.train.roi_pooling import SAMPLING_RATIO as SAMPLING_RATIO
 from personsearch.train.roi_pooling import pool
 from personsearch.train.settings import ModelSettings, RoiSettings
 

@@ -51,17 +51,21 @@ class _Pool(torch.autograd.Function):
 
 
 def axis_weights(begin: Tensor, end: Tensor, bins: int, cells: int) -> Tensor:
-    """(N,) ends of the RoIs on one axis, in cells -> (N, bins, cells): the share of each cell in each bin's mean."""
+    """(N,) ends of the RoIs on one axis, in cells -> (N, bins, cells): the share of each cell in each bin's mean.
+
+    Bilinear interpolation is separable, so the mean over a bin's samples is one matrix over columns times one over
+    rows. The shapes of its operations do not depend on N, so that an exported graph runs for any.
+    """
     length = (end - begin).clamp(min=1.0)
     offset = (torch.arange(bins * SAMPLING_RATIO, device=begin.device, dtype=begin.dtype) + 0.5) / (
         bins * SAMPLING_RATIO
     )
     position = begin[:, None] + offset * length[:, None]
-    inside = (position >= -1) & (position <= cells)  # samples further out count as zero
+    inside = ((position >= -1) & (position <= cells)).to(begin.dtype)  # samples further out count as zero
     position = position.clamp(0, cells - 1)
     cell = torch.arange(cells, device=begin.device, dtype=begin.dtype)
     weight = (1 - (position[..., None] - cell).abs()).clamp(min=0) * inside[..., None]
-    return weight.view(len(begin), bins, SAMPLING_RATIO, cells).mean(2)
+    return weight.view(-1, bins, SAMPLING_RATIO, cells).mean(2)
 
 
 def _span(weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,7 +94,6 @@ class Samples(Dataset):
         self.images: list[ImageTruth] = []
         self.labels: list[np.ndarray] = []
         self.weights: list[float] = []
-        self.identity_counts: list[int] = []
         table: dict[tuple[int, int], int] = {}
         for number, source in enumerate(settings.train):
             data = load_split(source, "train")

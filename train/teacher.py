@@ -28,24 +28,30 @@ def load_teacher(path: str) -> Teacher:
     return BundleTeacher(path) if Path(path).is_dir() else EmbeddingTeacher(path)
 
 
-class BundleTeacher:
+class _LoadsLate:
+    """Everything of a teacher travels to other processes but its engine."""
+
+    _engine: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_engine": None}
+
+
+class BundleTeacher(_LoadsLate):
     """The embeddings of a bundle: what a network should go on saying while it learns something new."""
 
     def __init__(self, path: str) -> None:
         read_manifest(path)
         self.path = path
-        self._searcher: BundleSearcher | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_searcher": None}
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        if self._searcher is None:
-            self._searcher = BundleSearcher(self.path, threads=1)
-        return self._searcher.embed(image, boxes)
+        if self._engine is None:
+            self._engine = BundleSearcher(self.path, threads=1)
+        embeddings: np.ndarray = self._engine.embed(image, boxes)
+        return embeddings
 
 
-class EmbeddingTeacher:
+class EmbeddingTeacher(_LoadsLate):
     """Embeds person crops with a file that takes (1, 3, h, w) BGR 0..255 and gives (1, T)."""
 
     def __init__(self, path: str, options: dict[str, Any] | None = None) -> None:
@@ -53,10 +59,6 @@ class EmbeddingTeacher:
             raise DataError(f"{path}: teacher not found; expected an .xml or .onnx file, or a bundle's folder")
         self.path = path
         self.options = options or {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}  # OpenVINO's
-        self._engine: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "options": self.options, "_engine": None}
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         if self._engine is None:
