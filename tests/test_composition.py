@@ -103,6 +103,16 @@ def test_a_frame_without_people_stays_as_it_is(frames: SourceSettings) -> None:
     assert (sample.image == 255).all()
 
 
+def test_a_part_that_replaces_a_damaged_frame_counts(frames: SourceSettings) -> None:
+    for name in SHADES:
+        (Path(frames.root) / f"{name}.png").write_bytes(b"no picture")
+    for kind in ("mosaic", "new_background"):
+        data = samples(frames, **{kind: 1})
+        data.settings = data.settings.model_copy(update={"on_bad_image": "skip"})
+        assert data[(0, 0)].replaced
+        assert (data[(0, 0)].image == 255).all()
+
+
 def test_the_teacher_sees_people_where_they_were(frames: SourceSettings) -> None:
     def teacher(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:  # the background, and the shade of each person
         return np.array([[image[0, 0, 0], shade_at(image, box)] for box in boxes], np.float32).reshape(-1, 2)

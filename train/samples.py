@@ -63,7 +63,7 @@ class Sample:
     teacher: np.ndarray  # (n, T) or (n, 0)
     known: np.ndarray  # (n,) bool: has a teacher embedding
     draw: int  # number of the draw in the run
-    replaced: bool = False  # stands in for a damaged image
+    replaced: bool = False  # it, or a part of it, stands in for a damaged image
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Samples(Dataset):
         mosaic = rng.random() < options.mosaic
         people = self._mosaic(scene, rng) if mosaic else self._view(scene, self.letterbox, self.boxes_per_image, rng)
         canvas = augment.after_teacher(people.image, people.boxes, options, rng)
-        return Sample(canvas, people.boxes, people.labels, people.teacher, people.known, draw, scene.replaced)
+        return Sample(canvas, people.boxes, people.labels, people.teacher, people.known, draw, people.replaced)
 
     def _read(self, index: int) -> People:
         """An annotated frame, reduced if it is large; the next one if it is damaged."""
@@ -172,15 +172,17 @@ class Samples(Dataset):
             made = self.teacher(image, boxes[known])
             embeddings = np.zeros((len(boxes), made.shape[1]), np.float32)
             embeddings[known] = made
+        replaced = scene.replaced
         if len(boxes) and rng.random() < options.new_background:
             other = self._read(self._another(rng))
+            replaced |= other.replaced
             image, others, shown = composition.paste_people(image, boxes, other.image, other.boxes)
             boxes, labels = np.concatenate([boxes, others[shown]]), np.concatenate([labels, other.labels[shown]])
             known = np.append(known, np.zeros(shown.sum(), bool))
             embeddings = np.pad(embeddings, ((0, int(shown.sum())), (0, 0)))
         placed, visible = placement.boxes(boxes, canvas)
         drawn = placement.draw(image, canvas)
-        return People(drawn, placed[visible], labels[visible], embeddings[visible], known[visible])
+        return People(drawn, placed[visible], labels[visible], embeddings[visible], known[visible], replaced)
 
 
 def _joined(image: np.ndarray, parts: Sequence[People]) -> People:
@@ -188,7 +190,7 @@ def _joined(image: np.ndarray, parts: Sequence[People]) -> People:
     boxes, labels, teacher, known = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "labels", "teacher", "known")
     )
-    return People(image, boxes, labels, teacher, known)
+    return People(image, boxes, labels, teacher, known, any(part.replaced for part in parts))
 
 
 class WeightedDraws(Sampler):
