@@ -12,9 +12,9 @@ LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
 # Real weights, because training from random ones is chaotic: rounding grows tenfold a step whatever the layout.
 # Some people get new clothes, and so no label: the queue fills.
 SMALL = [
-    "model.height=128", "model.width=224", "model.roi.sampled=8", "model.identity.queue=30", "optimiser.epochs=1",
+    "model.height=128", "model.width=224", "model.roi.sampled=4", "model.identity.queue=30", "optimiser.epochs=1",
     "optimiser.steps_per_epoch=20", "optimiser.amp=off", "data.workers=0", "data.augment.recolour_people=0.4",
-    "device=cpu",
+    "data.augment.mosaic=0.2", "data.augment.new_background=0.2", "device=cpu",
 ]  # fmt: skip
 
 
