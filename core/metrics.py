@@ -160,7 +160,7 @@ def annotated_as_detections(truth: ImageTruth, embeddings: np.ndarray) -> Detect
 
 def not_within(queries: Sequence[Query], truths: Sequence[ImageTruth], frames: int) -> list[list[str]]:
     """Galleries that leave out frames of the query's camera less than `frames` away (by the number in the name)."""
-    numbers = {t.name: _frame_number(t.name) for t in truths}
+    numbers = {t.name: frame_number(t.name) for t in truths}
     cameras = {t.name: t.camera for t in truths}
     galleries = []
     for query in queries:
@@ -175,7 +175,8 @@ def other_cameras(queries: Sequence[Query], truths: Sequence[ImageTruth]) -> lis
     return [[name for name, camera in cameras.items() if camera != cameras.get(q.image)] for q in queries]
 
 
-def _frame_number(name: str) -> int:
+def frame_number(name: str) -> int:
+    """The last number in an image's name, without its ending; 0 if there is none."""
     digits = "".join(c if c.isdigit() else " " for c in name.rsplit(".", 1)[0]).split()
     return int(digits[-1]) if digits else 0
 

@@ -34,6 +34,7 @@ from split_camera import write_video
 
 from personsearch.core.boxes import iou
 from personsearch.core.errors import UserError, run_main
+from personsearch.core.metrics import frame_number
 from personsearch.core.records import ImageTruth, Query
 from personsearch.train.prw import load_prw
 
@@ -50,7 +51,7 @@ def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="a data set in PRW's layout")
     parser.add_argument("--video", default="", help="vtest.avi (default: the camera's frames)")
-    parser.add_argument("--camera", type=int, default=4)
+    parser.add_argument("--camera", type=int, default=4, help="the data set's camera (default: 4)")
     parser.add_argument("--bundle", default=str(REPOSITORY / "models" / "edge"))
     parser.add_argument("--people", type=int, default=3, help="how many to enrol")
     parser.add_argument("--threshold", type=float, default=None, help="similarity (default: the bundle's)")
@@ -68,14 +69,14 @@ def _main() -> int:
     chosen = [i for i, _ in appearances.most_common() if i in queried][: arguments.people]
     queries = [q for q in data.queries if q.identity in chosen]
     with tempfile.TemporaryDirectory() as folder:
-        made = not arguments.video
-        if made:
-            arguments.video = f"{folder}/frames.avi"
-            write_video(Path(arguments.video), truths)
-            places = {truth.name: position for position, truth in enumerate(truths)}
+        if arguments.video:
+            video = Path(arguments.video)
+            places = {truth.name: frame_number(truth.name) - 1 for truth in truths}
         else:
-            places = {truth.name: int(truth.name.rpartition("_")[2].split(".")[0]) - 1 for truth in truths}
-        events, log = stream(Path(folder), arguments, queries, {t.name: t for t in truths})
+            video = Path(folder) / "frames.avi"
+            write_video(video, truths)
+            places = {truth.name: position for position, truth in enumerate(truths)}
+        events, log = stream(Path(folder), video, arguments, queries, {t.name: t for t in truths})
     print(log.strip().splitlines()[-1])
     figures = count(events, truths, places, chosen, {(q.image, q.identity) for q in queries})
     print(f"enrolled {len(chosen)} people from {len(queries)} pictures; {len(events)} match events")
@@ -84,9 +85,8 @@ def _main() -> int:
     print("names given in annotated frames: {names}".format(**figures))
     print("  wrong: {wrong} ({wrong_share:.1%}); besides, {undecided} for people without an identity".format(**figures))
     if arguments.json:
-        place, video = Path(arguments.data).name, Path(arguments.video).name
-        command = f"python tests/real_video.py --data {place} --people {arguments.people}"
-        command += f" --camera {arguments.camera}" if made else f" --video {video}"
+        command = f"python tests/real_video.py --data {Path(arguments.data).name} --people {arguments.people}"
+        command += f" --video {video.name}" if arguments.video else f" --camera {arguments.camera}"
         content = {"command": command, "machine": "2 cores, no GPU", **figures}
         Path(arguments.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -98,7 +98,7 @@ def one_number_each(truth: ImageTruth) -> ImageTruth:
 
 
 def stream(
-    folder: Path, arguments: argparse.Namespace, queries: list[Query], truths: dict[str, ImageTruth]
+    folder: Path, video: Path, arguments: argparse.Namespace, queries: list[Query], truths: dict[str, ImageTruth]
 ) -> tuple[list[dict], str]:
     """The match events of the whole video, through the real programs."""
     gallery, endpoint = folder / "people.gallery", f"ipc://{folder}/events"
@@ -109,7 +109,7 @@ def stream(
     match = {"repeat_s": 0} | ({} if arguments.threshold is None else {"threshold": arguments.threshold})
     (folder / "cams.yaml").write_text(yaml.safe_dump({
         "bundle": arguments.bundle, "gallery": str(gallery), "match": match,
-        "cameras": [{"name": "square", "url": str(Path(arguments.video).resolve()), "pace": "fast"}],
+        "cameras": [{"name": "square", "url": str(video.resolve()), "pace": "fast"}],
         "publish": {"endpoint": endpoint, "replay": f"ipc://{folder}/replay"},
     }), encoding="utf-8")  # fmt: skip
     heard = folder / "events.jsonl"

@@ -104,6 +104,7 @@ class Samples(Dataset):
                 self.images.append(truth)
                 self.labels.append(np.array(labels, np.int64))
             self.weights += [source.weight / len(data.images)] * len(data.images)
+        self._probability = np.asarray(self.weights, np.float64) / np.sum(self.weights)
         self.identity_table = {label: f"{number}:{identity}" for (number, identity), label in table.items()}
 
     def __len__(self) -> int:
@@ -143,8 +144,7 @@ class Samples(Dataset):
         return People(image, clip(boxes, *image.shape[:2]), labels, replaced=attempt > 0)
 
     def _another(self, rng: np.random.Generator) -> int:
-        probability = np.asarray(self.weights, np.float64)
-        return int(rng.choice(len(self.images), p=probability / probability.sum()))
+        return int(rng.choice(len(self.images), p=self._probability))
 
     def _mosaic(self, scene: People, rng: np.random.Generator) -> People:
         """A frame and three others, each on a part of the canvas."""
