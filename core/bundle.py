@@ -9,12 +9,15 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from personsearch.core.config import Settings
+from personsearch.core.config import Settings, Whole
 from personsearch.core.errors import BundleError
+from personsearch.core.files import flush_to_disk, is_mount, real_path
+from personsearch.core.json_files import faults_of, parse_json
+from personsearch.core.odds import Odds
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -36,9 +39,14 @@ def graph_file(precision: str) -> str:
     return MODEL if precision in ("fp32", "bf16") else f"model.{precision}.onnx"
 
 
+# Larger numbers would only ask for more memory than there is.
+Side = Annotated[Whole, Field(ge=1, le=16384)]
+Count = Annotated[Whole, Field(ge=1, le=65536)]
+
+
 class FileEntry(Settings):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
+    bytes: Annotated[Whole, Field(ge=0)]
 
 
 class Threshold(Settings):
@@ -49,22 +57,26 @@ class Threshold(Settings):
 
 
 class Manifest(Settings):
-    schema_version: int
+    schema_version: Whole
     name: str
     created: str  # ISO 8601, UTC
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-    batch: int = Field(gt=0)
-    dimensions: int = Field(gt=0)
-    detections: int = Field(gt=0)  # K, rows of the fixed-size outputs
-    embed_boxes: int = Field(gt=0)  # boxes per call of the embedding graph
+    height: Side
+    width: Side
+    batch: Count
+    dimensions: Count
+    detections: Count  # K, rows of the fixed-size outputs
+    embed_boxes: Count  # boxes per call of the embedding graph
     min_score: float = Field(ge=0, le=1)  # working point of the detector
     score: Literal["head", "fused", "rpn"] = "head"  # what a final score is made of, see `least_proposal_score`
+    # all: people are described where they are found. demand: finding is cheap and describing is not, so a runtime
+    # describes a person when it matters.
+    describe: Literal["all", "demand"] = "all"
     checkpoint_sha256: str
     files: dict[str, FileEntry]
     thresholds: tuple[Threshold, ...] = ()
     engine_thresholds: dict[str, tuple[Threshold, ...]] = Field(default={})  # by engine name
     calibration: str = ""  # where the thresholds come from
+    odds: Odds | None = None  # of centred tracks against people enrolled in other cameras, see `core/odds.py`
     avoid: tuple[str, ...] = ()  # engines that lost too much accuracy: `auto` does not choose them
     training_data: tuple[str, ...] = ()  # sources with their licences
     licence: str = ""
@@ -101,19 +113,20 @@ def read_manifest(folder: str | Path, verify: bool = True) -> Manifest:
     folder = Path(folder)
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise BundleError(f"{folder}: not a bundle ({MANIFEST} is missing); make one with export/to_trt.py") from None
-    except (ValueError, RecursionError):
-        raise BundleError(f"{path}: not valid JSON; export the bundle again") from None
+        content = parse_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleError(f"{folder}: not a bundle ({MANIFEST} is missing); personsearch-export makes one") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise BundleError(f"{path}: not valid JSON ({error}); export the bundle again") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA:
         raise BundleError(f"{path}: expected schema version {SCHEMA}, got {version}; export the bundle again")
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BundleError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise BundleError(faults_of(path, error)) from None
     for name in (MODEL, EMBED):
         if name not in manifest.files:
             raise BundleError(f"{path}: lists no {name}; export the bundle again")
@@ -133,13 +146,29 @@ def check_file(folder: Path, name: str, entry: FileEntry) -> None:
         raise BundleError(f"{path}: its hash differs from the manifest's: the file is damaged or was changed")
 
 
+def check_place(folder: str | Path) -> Path:
+    """Where a bundle may be written: the end of symbolic links. Raises BundleError if something would be lost there."""
+    try:
+        place = real_path(folder)
+        bundle = (place / MANIFEST).is_file()
+        other = place.exists() and not bundle and (not place.is_dir() or any(place.iterdir()))
+    except OSError as error:
+        raise BundleError(f"{folder}: cannot be used ({error.strerror})") from None
+    if is_mount(place):
+        raise BundleError(f"{folder}: is a mount, which cannot be replaced in one step; write to a folder in it")
+    if other:
+        raise BundleError(f"{folder}: holds something else than a bundle, which would be lost; choose a new folder")
+    return place
+
+
 def write_bundle(folder: str | Path, staging: str | Path, manifest: dict) -> Manifest:
     """Hash the files in `staging`, write the manifest beside them, and put the folder in place in one step.
 
     A reader sees the existing bundle or the new one, also after a crash or on a full disk: `staging` must lie on the
-    same file system. Raises BundleError, and leaves the existing bundle alone, where that fails.
+    same file system. Raises BundleError, and leaves what is there alone, where that fails or where no bundle may be
+    written (`check_place`).
     """
-    folder, staging = Path(folder), Path(staging)
+    folder, staging = check_place(folder), Path(staging)
     try:
         files = {
             p.name: {"sha256": sha256_of(p), "bytes": p.stat().st_size}
@@ -149,13 +178,13 @@ def write_bundle(folder: str | Path, staging: str | Path, manifest: dict) -> Man
         checked = Manifest.model_validate({**manifest, "schema_version": SCHEMA, "files": files})
         (staging / MANIFEST).write_text(json.dumps(checked.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
         for path in (*staging.iterdir(), staging):
-            _flush(path)
+            flush_to_disk(path)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             _exchange(staging, folder)
         else:
             os.replace(staging, folder)
-        _flush(folder.parent)
+        flush_to_disk(folder.parent)
     except OSError as error:
         raise BundleError(
             f"{folder}: cannot be written ({error.strerror}); nothing was changed, free the space or choose another "
@@ -163,14 +192,6 @@ def write_bundle(folder: str | Path, staging: str | Path, manifest: dict) -> Man
         ) from None
     shutil.rmtree(staging, ignore_errors=True)  # the previous bundle after an exchange
     return checked
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _exchange(new: Path, current: Path) -> None:

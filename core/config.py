@@ -1,26 +1,61 @@
-"""Typed YAML: pydantic checks the values, and an error names file, line and key."""
+"""Typed YAML: pydantic checks the values, and an error names file, line and key. JSON files: `core/json_files.py`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from personsearch.core.errors import ConfigError, UserError
+from personsearch.core.redaction import cut, remember_urls
+from personsearch.core.yaml_text import YamlFault, parse_yaml
 
 
 class Settings(BaseModel):
-    """Base of every configuration section: unknown keys are errors, values are frozen after loading."""
+    """Base of every configuration section: unknown keys are errors, values are frozen after loading, numbers are
+    finite, and true is not 1."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        parts = value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(part, bool) for part in parts):
+            kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)  # type: ignore[arg-type]
+            if kinds & {int, float} and bool not in kinds:
+                raise ValueError("expected a number, not true or false")
+        return value
 
 
+@cache
+def _kinds(annotation: Any) -> frozenset[Any]:
+    """The plain types in an annotation."""
+    if get_origin(annotation) is Literal:
+        return frozenset()
+    return frozenset({annotation}).union(*(_kinds(part) for part in get_args(annotation) if _is_type(part)))
+
+
+def _is_type(part: Any) -> bool:
+    return isinstance(part, type) or get_origin(part) is not None
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, float) and not (value.is_integer() and abs(value) <= LARGEST):
+        raise ValueError(f"expected a whole number of at most {LARGEST}")
+    return int(value) if isinstance(value, float) else value
+
+
+LARGEST = 2**53  # whole numbers up to here are the same in every program that writes JSON or MATLAB files
+Whole = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=-LARGEST, le=LARGEST)]  # 7.0 is 7, "7" is not
+LARGEST_PIXEL = 1e6  # no picture is larger
+Pixel = Annotated[float, Field(strict=True, ge=-LARGEST_PIXEL, le=LARGEST_PIXEL)]
 T = TypeVar("T", bound=Settings)
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s'\"]*@")  # user and password of a URL never go into a message
 
 
 def load_settings(path: str | Path, model: type[T], overrides: Sequence[str] = ()) -> T:
@@ -30,25 +65,24 @@ def load_settings(path: str | Path, model: type[T], overrides: Sequence[str] = (
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration ({error.strerror}); check the path") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: expected a UTF-8 text file with YAML") from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "nested too deeply"
-        raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
+        node, data = parse_yaml(text)
+    except YamlFault as fault:
+        raise ConfigError(f"{path}:{fault.line}: {fault}") from None
     if data is None:
         data = {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: expected `key: value` lines, got a {type(data).__name__}")
+    # Sections that begin with x- hold anchors for the others.
+    data = {key: value for key, value in data.items() if not (isinstance(key, str) and key.startswith("x-"))}
     for override in overrides:
         _apply(data, override)
+    remember_urls(data)
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -60,15 +94,26 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"'{override}': expected key=value, for example train.epochs=2")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+        _, parsed = parse_yaml(value)
+    except YamlFault:
         raise ConfigError(f"'{override}': the value is not valid YAML") from None
     *parents, last = key.split(".")
+    place: Any = data
     for parent in parents:
-        data = data.setdefault(parent, {})
-        if not isinstance(data, dict):
+        at = _position(place, parent, override)
+        place = place.setdefault(at, {}) if isinstance(place, dict) else place[at]
+        if not isinstance(place, dict | list):
             raise ConfigError(f"'{override}': '{parent}' is a value, not a section")
-    data[last] = parsed
+    place[_position(place, last, override)] = parsed
+
+
+def _position(place: dict[str, Any] | list[Any], part: str, override: str) -> Any:
+    """A part of an override's key as what a section or a list is indexed by: items of lists have numbers from 0."""
+    if isinstance(place, dict):
+        return part
+    if not part.isdecimal() or int(part) >= len(place):
+        raise ConfigError(f"'{override}': expected the number of a list's item, 0 to {len(place) - 1}, got '{part}'")
+    return int(part)
 
 
 def _explain(
@@ -81,12 +126,12 @@ def _explain(
         given = any(o.split("=")[0] == key for o in overrides)
         where = "command line" if given else f"{path}:{_line(node, location)}"
         if problem["type"] == "extra_forbidden":
-            text = f"unknown key '{key}'; known here: {', '.join(_known(model, location[:-1]))}"
+            text = f"unknown key '{cut(key)}'; known here: {', '.join(_known(model, location[:-1]))}"
         elif problem["type"] == "missing":
             text = f"'{key}' is required but missing"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            text = f"'{key}': {message}, got {_CREDENTIALS.sub('***@', str(problem['input']))[:60]!r}"
+            text = f"'{key}': {message}, got {cut(str(problem['input']))[:60]!r}"
         lines.append(f"{where}: {text}")
     return "\n       ".join(lines)
 
@@ -123,7 +168,7 @@ def _known(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
 
 def parse_size(option: str, text: str) -> tuple[int, int]:
     """HEIGHTxWIDTH of a command line -> (height, width) in pixels. Raises UserError that names the option."""
-    size = re.fullmatch(r"(\d+)x(\d+)", text)
+    size = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
     if not size:
         raise UserError(f"{option}: expected HEIGHTxWIDTH such as 480x864, got '{text}'")
     return int(size[1]), int(size[2])

@@ -12,11 +12,21 @@ UserError
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
+from personsearch.core.redaction import redact
+from personsearch.core.text import printable, set_up_output
+
 EXIT_USER_ERROR = 2
+LINE_BREAK = "\n"  # several faults of one file come in one message
+# Packages that an installation without the extra [train] does not have; setup.cfg lists them.
+TRAINING_PACKAGES = ("torch", "torchvision", "onnx", "scipy", "tensorboard", "tqdm", "matplotlib", "safetensors")
+PAGE_PACKAGES = ("starlette", "uvicorn", "websockets", "argon2", "ruamel", "cryptography")  # the same for [page]
 
 
 class UserError(Exception):
@@ -52,15 +62,41 @@ class EngineError(UserError):
 
 
 def run_main(main: Callable[[], int | None]) -> int:
-    """Run an entry point: a `UserError` becomes one line on stderr and exit status 2, Ctrl-C becomes 130."""
+    """Run an entry point: a `UserError`, and a file that cannot be read or written, becomes one line on stderr and exit
+    status 2, Ctrl-C becomes 130. What is said holds no secret, and an output that has gone away changes no exit
+    status. A package that only an extra ([train], [page]) installs is such a line as well."""
+    set_up_output()
     try:
         return main() or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {printable(str(error), keep=LINE_BREAK)}")
+        return EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = "train" if package in TRAINING_PACKAGES else "page" if package in PAGE_PACKAGES else ""
+        if not extra:
+            _say(traceback.format_exc().rstrip())
+            return 1
+        _say(f"error: this command needs {package}; install personsearch[{extra}]")
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except BrokenPipeError:  # `... | head`: the reader went away, which is no fault
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _say(traceback.format_exc().rstrip())
+            return 1
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _say(f"error: {printable(place)}{error.strerror}; check the path and the disk")
+        return EXIT_USER_ERROR
+    except Exception:  # a bug
+        _say(traceback.format_exc().rstrip())
+        return 1
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(redact(text), file=sys.stderr, flush=True)

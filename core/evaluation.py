@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from personsearch.core.files import replace_file
 from personsearch.core.metrics import (
     DetectionScores,
     Rerank,
@@ -43,14 +44,16 @@ class Run:
     queries: np.ndarray  # (Q, D)
 
     def save(self, path: str | Path) -> None:
-        """Write what other code needs to score the run; see `train/evaluate.py --dump`."""
+        """Write what other code needs to score the run; see `train/evaluate.py --dump`. Raises OSError."""
         arrays = {"queries": self.queries}
         for name, detections in self.found.items():
             stem = name.rsplit(".", 1)[0]
             arrays[f"{stem}__boxes"] = detections.boxes
             arrays[f"{stem}__scores"] = detections.scores
             arrays[f"{stem}__emb"] = detections.embeddings
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+        path = Path(path)
+        path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+        replace_file(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,21 @@ def frame_number(name: str) -> int:
     return int(digits[-1]) if digits else 0
 
 
+def answerable(
+    queries: Sequence[Query], truths: Sequence[ImageTruth], galleries: Sequence[Sequence[str]] | None = None
+) -> int:
+    """How many queries have their person somewhere in their gallery: with none, no search figure is defined."""
+    where: dict[int, set[str]] = {}
+    for truth in truths:
+        for identity in truth.identities:
+            where.setdefault(int(identity), set()).add(truth.name)
+    count = 0
+    for number, query in enumerate(queries):
+        places = where.get(query.identity, set()) - {query.image}
+        count += not places.isdisjoint(galleries[number]) if galleries is not None else bool(places)
+    return count
+
+
 def degenerate(boxes: np.ndarray) -> np.ndarray:
     """(N,) bool: boxes without area, which loaders drop."""
     return area(boxes) <= 0

@@ -10,6 +10,14 @@ import numpy as np
 PAD_VALUE = 114
 
 
+def resampling(scale: float) -> int:
+    """OpenCV's filter for resizing a frame by a factor; training and cameras must use the same.
+
+    Area averaging is five times slower, and finds no more people until the frame shrinks to less than half.
+    """
+    return cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+
+
 @dataclass(frozen=True)
 class Letterbox:
     """Resize with the aspect ratio kept into the top left of a (height, width) canvas, the rest grey.
@@ -38,12 +46,10 @@ class Letterbox:
         height, width = self.filled(h, w)
         if out is None:
             out = np.empty((self.height, self.width, 3), np.uint8)
-        # Area averaging is five times slower, and finds no more people until the frame shrinks to less than half.
-        how = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
         if (height, width) == (h, w):
             out[:h, :w] = image
         else:
-            out[:height, :width] = cv2.resize(image, (width, height), interpolation=how)
+            out[:height, :width] = cv2.resize(image, (width, height), interpolation=resampling(scale))
         out[height:] = PAD_VALUE
         out[:height, width:] = PAD_VALUE
         return out, scale

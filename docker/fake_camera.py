@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 
-from personsearch.core.street import Street, StreetSettings
+from personsearch.core.street.street import Street, StreetSettings
 
 STREET = Street(StreetSettings(seed=7, cameras=3, people=5, identities=15, fps=10))
 
@@ -44,8 +44,9 @@ def handler(camera: int) -> type[BaseHTTPRequestHandler]:
 
 
 def enrol_people(path: Path) -> None:
-    from personsearch.core.engines import BundleSearcher
-    from personsearch.runtime.gallery import enrol
+    from personsearch.core.engines.searcher import BundleSearcher
+    from personsearch.runtime.decisions.gallery import EnrolledView
+    from personsearch.runtime.decisions.gallery_file import enrol
     from personsearch.runtime.settings import default_bundle
 
     searcher = BundleSearcher(default_bundle())
@@ -55,7 +56,7 @@ def enrol_people(path: Path) -> None:
         for box, identity, visible in zip(frame.boxes, frame.identities, frame.visible, strict=True):
             if visible > 0.95 and int(identity) not in done and len(done) < 3:
                 done.add(int(identity))
-                rows = [searcher.embed(frame.image, box[None])[0]]
+                rows = [EnrolledView(searcher.embed(frame.image, box[None])[0])]
                 enrol(path, searcher.manifest.model_hash, searcher.dimensions, f"Person {identity}", rows)
     print(f"enrolled {len(done)} people in {path}")
 

@@ -8,11 +8,11 @@ Other batch sizes than the bundle's own, and PyTorch itself, need the weights: w
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
+from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
+from personsearch.core.resources import here_or_shipped
 
 
 def main() -> int:
@@ -20,10 +20,10 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument(
         "bundle",
-        type=Path,
+        type=here_or_shipped,
         help="or a training configuration FILE.yaml: random weights, for speed only; "
         "or FILE.json of an earlier run: print its Markdown table",
     )

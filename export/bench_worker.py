@@ -47,7 +47,7 @@ def _engine(request: dict[str, Any]) -> dict[str, Any]:
         name, usual, everything = _torch(request["weights"], manifest)
         peak = "torch-fp32"
     else:
-        from personsearch.core.engines import load_engine
+        from personsearch.core.engines.choice import load_engine
 
         engine = load_engine(request["bundle"], request["engine"])
         least = manifest.least_proposal_score(manifest.min_score)
@@ -97,7 +97,7 @@ def _time(call: Callable[[Any], object], inputs: list[Any], seconds: float) -> l
 def _torch(weights: str, manifest: Manifest) -> tuple[str, Callable, Callable]:
     import torch
 
-    from personsearch.train.checkpoint import load_network
+    from personsearch.train.weights.checkpoint import load_network
 
     network, _ = load_network(weights, size=(manifest.height, manifest.width), proposals=manifest.detections)
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from personsearch.core.bundle import MODEL, graph_file, read_manifest
-from personsearch.core.engines import ENGINES, split_choice
+from personsearch.core.engines.choice import ENGINES, split_choice
 from personsearch.core.errors import EngineError, UserError
+from personsearch.core.files import replace_file
+from personsearch.core.json_files import parse_json
 from personsearch.export.charts import draw_bench
 from personsearch.export.graph_stats import ROI_ALIGN, graph_stats
 
@@ -95,7 +97,7 @@ def run_bench(options: BenchOptions, note: Callable[[str], None] = print) -> dic
     if options.out:
         path = Path(options.out)
         try:
-            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            replace_file(path, f"{json.dumps(result, indent=1)}\n".encode())
             draw_bench(rows, path.with_suffix(".png"))
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from None
@@ -105,7 +107,7 @@ def run_bench(options: BenchOptions, note: Callable[[str], None] = print) -> dic
 def markdown(path: Path) -> str:
     """The table of an earlier run for a document. Raises UserError for a file that is not one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         rows = [
             f"| {row['engine']} | {row['batch']} | {row['frames_per_second']:.1f} | {row['p50_ms']:.1f} / "
             f"{row['p95_ms']:.1f} | {row['all_frames_per_second']:.1f} | {row['memory_mb']:.0f} | "
@@ -135,7 +137,7 @@ def _choices(bundle: Path) -> list[str]:
 def _worker(request: dict[str, Any]) -> dict[str, Any]:
     result = subprocess.run(
         [sys.executable, "-m", "personsearch.export.bench_worker", json.dumps(request)],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, encoding="utf-8", errors="replace", check=False,
     )  # fmt: skip
     lines = result.stdout.strip().splitlines()
     if result.returncode or not lines:
@@ -149,9 +151,9 @@ def _untrained(config: Path, folder: Path) -> tuple[str, Path]:
     import torch
 
     from personsearch.core.config import load_settings
-    from personsearch.train.checkpoint import save_checkpoint
-    from personsearch.train.network import PersonSearch
+    from personsearch.train.model.network import PersonSearch
     from personsearch.train.settings import TrainSettings
+    from personsearch.train.weights.checkpoint import save_checkpoint
 
     settings = load_settings(config, TrainSettings)
     torch.manual_seed(0)

@@ -17,9 +17,10 @@ from personsearch.core.bundle import (
     CUT_VECTORS,
 )
 from personsearch.export.static_ops import gather_rows, nms_static, roi_align_static, roi_weights
-from personsearch.train.coder import ROI_WEIGHTS, clip_boxes, decode
-from personsearch.train.csp import CSPStem
-from personsearch.train.network import PersonSearch
+from personsearch.train.model.coder import MIN_SIDE, ROI_WEIGHTS, clip_boxes, decode
+from personsearch.train.model.csp import CSPStem
+from personsearch.train.model.network import PersonSearch
+from personsearch.train.model.two_stage import FirstStage
 
 NMS_ROUNDS = 16
 ABSENT = -1e4  # stands for minus infinity and survives half precision
@@ -61,6 +62,8 @@ class DeployGraph(_Graph):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         pyramid, feature = self.network.stem(self.pixels(images))
         proposals, logits = self.propose(pyramid)
+        if self.network.first is not None:
+            proposals, logits = self.refine(feature, proposals, logits)
         columns, rows = self.pooling(proposals)
         crops = roi_align_static(feature, columns, rows)
         vectors = self.network.head(crops)
@@ -84,10 +87,19 @@ class DeployGraph(_Graph):
         candidates = min(rpn.test_candidates, logits.shape[1])
         logits, order = logits.topk(candidates, dim=1)
         boxes = gather_rows(boxes, order)
-        big = ((boxes[..., 2:] - boxes[..., :2]) >= 1.0).all(-1).to(boxes.dtype)
+        big = ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIDE).all(-1).to(boxes.dtype)
         keep = nms_static(boxes, big, rpn.nms_iou, NMS_ROUNDS)
         logits, order = torch.where(keep > 0.5, logits, ABSENT).topk(min(rpn.test_proposals, candidates), dim=1)
         return gather_rows(boxes, order), logits
+
+    def refine(self, feature: Tensor, proposals: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Proposals (B, K, 4) and logits (B, K) of the RPN -> those of SeqNet's first stage; padding stays ABSENT."""
+        assert self.network.first is not None
+        person, deltas = self.network.first(roi_align_static(feature, *self.pooling(proposals)))
+        boxes = decode(deltas.reshape(proposals.shape[0], -1, 4), proposals, ROI_WEIGHTS)
+        own = FirstStage.score_logit(person).reshape(logits.shape)
+        logits = torch.where(logits > ABSENT / 2, own, ABSENT)
+        return clip_boxes(boxes, *self.network.canvas), logits
 
     def detect(self, vectors: Tensor, proposals: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Final boxes, scores, count, and the order of the proposals in them (empty: unchanged)."""
@@ -97,7 +109,10 @@ class DeployGraph(_Graph):
             present = logits > ABSENT / 2
             scores = torch.where(present, torch.sigmoid(logits), 0.0)
             return proposals * present[..., None], scores, present.to(torch.int32).sum(1).to(torch.int32), logits[:, :0]
-        scores = network.person(vectors).softmax(1)[:, 1].reshape(batch, count)
+        if network.first is not None:
+            scores = torch.sigmoid(logits)
+        else:
+            scores = network.person(vectors).softmax(1)[:, 1].reshape(batch, count)
         refined = decode(network.box(vectors).reshape(batch, count, 4), proposals, ROI_WEIGHTS)
         refined = clip_boxes(refined, *network.canvas)
         if roi.score == "fused":

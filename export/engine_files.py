@@ -10,9 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from personsearch.core.bundle import EMBED, MANIFEST, PRECISIONS, graph_file, read_manifest, sha256_of, write_bundle
+from personsearch.core.bundle import (
+    EMBED,
+    MANIFEST,
+    PRECISIONS,
+    check_place,
+    graph_file,
+    read_manifest,
+    sha256_of,
+    write_bundle,
+)
+from personsearch.core.engines.tensorrt_library import ENGINE_SUFFIX, NoTensorRT, TensorRT, engine_name, load_tensorrt
 from personsearch.core.errors import BundleError, UserError
-from personsearch.core.tensorrt_library import ENGINE_SUFFIX, NoTensorRT, TensorRT, engine_name, load_tensorrt
 from personsearch.export.tensorrt_builder import BuildOptions, build_engine, build_target
 
 
@@ -80,8 +89,8 @@ def _build(library: TensorRT, graph: Path, target: str, options: EngineOptions, 
 
 def rebuild_engines(bundle: Path, options: EngineOptions, note: Callable[[str], None] = print) -> bool:
     """Bring an existing bundle's engines up to date for this machine. Raises UserError and changes nothing then."""
-    bundle = bundle.resolve()
     manifest = read_manifest(bundle)
+    bundle = check_place(bundle)
     if not options.build:
         raise UserError("a bundle needs no export; leave --engine no out to build its TensorRT engines")
     try:

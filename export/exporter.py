@@ -7,31 +7,46 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from personsearch.core.bundle import EMBED, MODEL, OUTPUTS, Manifest, graph_file, sha256_of, write_bundle
+from personsearch.core.bundle import (
+    EMBED,
+    MODEL,
+    OUTPUTS,
+    Manifest,
+    Threshold,
+    check_place,
+    graph_file,
+    sha256_of,
+    write_bundle,
+)
 from personsearch.core.errors import BundleError, EngineError, UserError
+from personsearch.core.json_files import parse_json
+from personsearch.core.odds import Odds
 from personsearch.core.preprocess import Letterbox
 from personsearch.export.charts import draw_parity
 from personsearch.export.deploy import DeployGraph, EmbedGraph
 from personsearch.export.engine_files import EngineOptions, add_engines
 from personsearch.export.fold import fold
-from personsearch.export.gates import cached_image, engine_thresholds, find_data, is_data_set, judge, measure
+from personsearch.export.gates import Gate, cached_image, find_data, is_data_set, judge, measure
 from personsearch.export.onnx_writer import halve_weights, write_onnx
 from personsearch.export.parity import sample_frames
 from personsearch.export.precision import write_half
 from personsearch.export.quantise import write_int8
-from personsearch.train.checkpoint import load_network, save_weights
-from personsearch.train.network import PersonSearch
-from personsearch.train.torch_searcher import TorchSearcher
+from personsearch.train.model.network import PersonSearch
+from personsearch.train.model.torch_searcher import TorchSearcher
+from personsearch.train.weights.checkpoint import load_network, save_weights
+from personsearch.train.weights.published import weights_file
 
 COMPLETE, REFUSED, ENGINE_SKIPPED = 0, 1, 3
-EMBED_BOXES, PARITY_FRAMES = 8, 24
+EMBED_BOXES, PARITY_FRAMES = 8, 12
+DATA_FRAMES = 48  # PyTorch, the slowest of those compared, sees each of them: half of an export's time
+CANDIDATES = 1000  # the static graph's NMS is quadratic in them; the official preset has 6000
 PARITY, PARITY_PLOT, WEIGHTS = "parity.json", "parity.png", "weights.pth"
 
 
@@ -52,9 +67,10 @@ class ExportOptions:
     calibrate_count: int = 300
     split: str = "train"
     data: str = ""
-    data_frames: int = 160
+    data_frames: int = DATA_FRAMES
     max_loss: float = 0.5
     accept_loss: bool = False
+    odds: str = ""
     training_data: tuple[str, ...] = ()
     licence: str = ""
     with_weights: bool = False
@@ -71,9 +87,11 @@ def export_checkpoint(options: ExportOptions, note: Callable[[str], None] = prin
     for option, path in (("--calibrate", options.calibrate), ("--data", options.data), ("--frames", options.frames)):
         if path and not Path(path).exists():
             raise UserError(f"{option} {path}: not found; nothing was written")
-    network, content = load_network(options.checkpoint, size=options.size, proposals=options.proposals)
+    network, content = load_network(
+        options.checkpoint, size=options.size, proposals=options.proposals, candidates=CANDIDATES
+    )
     name = options.name or Path(content["config"]["out"]).name
-    out = Path(options.out or f"out/{name}").resolve()
+    out = check_place(options.out or f"out/{name}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.new-", dir=out.parent) as work:
@@ -91,6 +109,7 @@ def _export(
 ) -> int:  # fmt: skip
     staging = work / "bundle"
     staging.mkdir()
+    note("writing the graphs")
     _write_graphs(network, staging, work, options, note)
     reference = TorchSearcher(network)
     labelled = options.calibrate if is_data_set(options.calibrate) else ""
@@ -98,8 +117,7 @@ def _export(
     min_score = network.settings.roi.min_score
     manifest = {
         **_description(network, name, options),
-        "training_data": options.training_data, "licence": options.licence,
-        "thresholds": [t.model_dump() for t in engine_thresholds(reference, calibration, min_score)],
+        "training_data": options.training_data, "licence": options.licence, "odds": _odds(options.odds),
         "calibration": source,
     }  # fmt: skip
     # The bundle is checked where it will be used: through its own manifest and engines.
@@ -125,6 +143,7 @@ def _export(
         return REFUSED
     for engine in avoid:
         note(f"{engine} loses more than {options.max_loss:g} mAP points: `auto` will not choose it")
+    manifest["thresholds"] = [t.model_dump() for t in _general(gates, by_engine)]
     manifest["engine_thresholds"] = {engine: [t.model_dump() for t in rows] for engine, rows in by_engine.items()}
     manifest["avoid"] = avoid
     rows = [{**gate.to_json(), "data": data_name} for gate in gates]
@@ -138,6 +157,15 @@ def _export(
     size = sum(entry.bytes for entry in written.files.values())
     note(f"bundle {out}: {len(written.files)} files, {size / 1e6:.1f} MB, model {written.model_hash}")
     return status
+
+
+def _general(gates: Sequence[Gate], by_engine: dict[str, list[Threshold]]) -> list[Threshold]:
+    """Thresholds for engines that this machine does not have: those of an exact engine.
+
+    ONNX Runtime's before others, because it cuts people out of the canvas, as TensorRT does.
+    """
+    exact = sorted((g.engine for g in gates if g.precision == "fp32"), key=lambda name: "onnxruntime" not in name)
+    return next((by_engine[name] for name in exact if by_engine.get(name)), [])
 
 
 def _write_graphs(
@@ -172,7 +200,7 @@ def write_plain_bundle(
     precisions: tuple[str, ...] = (),
 ) -> Manifest:  # fmt: skip
     """The graphs of a checkpoint without gates and thresholds, int8 from a few frames: for measuring speed only."""
-    network, content = load_network(weights, size=size, proposals=proposals)
+    network, content = load_network(weights, size=size, proposals=proposals, candidates=CANDIDATES)
     options = ExportOptions(weights, batch=batch, precisions=precisions, calibrate_count=4)
     with tempfile.TemporaryDirectory(prefix=".plain-", dir=folder.parent) as work:
         staging = Path(work) / "bundle"
@@ -191,8 +219,22 @@ def _description(network: PersonSearch, name: str, options: ExportOptions) -> di
         "dimensions": settings.identity.dimensions,
         "detections": settings.rpn.test_proposals, "embed_boxes": EMBED_BOXES,
         "min_score": settings.roi.min_score, "score": settings.roi.score,
-        "checkpoint_sha256": sha256_of(options.checkpoint),
+        # Whoever is recognised on pixels of his own, and found without the head, can be described when it matters.
+        "describe": "demand" if settings.roi.head == "omniscale" and settings.roi.score == "rpn" else "all",
+        "checkpoint_sha256": sha256_of(weights_file(options.checkpoint)),
     }  # fmt: skip
+
+
+def _odds(path: str) -> dict | None:
+    """What a file says that similarities are worth, checked."""
+    if not path:
+        return None
+    try:
+        return Odds.model_validate(parse_json(Path(path).read_bytes())).model_dump(mode="json")
+    except OSError as error:
+        raise UserError(f"--odds {path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"--odds {path}: {str(error).splitlines()[0]}; see docs/measurements/odds-edge.json") from None
 
 
 def _calibration_frames(options: ExportOptions) -> list[np.ndarray]:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from personsearch.train.csp import CSPStem
-from personsearch.train.network import PersonSearch
-from personsearch.train.protonorm import LabelFreeNorm, ProtoNorm
+from personsearch.train.model.csp import CSPStem
+from personsearch.train.model.network import PersonSearch
+from personsearch.train.model.protonorm import LabelFreeNorm, ProtoNorm
 
 
 def fold(network: PersonSearch) -> PersonSearch:
@@ -77,7 +77,7 @@ def _fold_roi_sum(stem: CSPStem) -> None:
     for layer in (stem.roi_early, stem.roi_context):
         with torch.no_grad():
             layer.weight.mul_(scale.view(-1, 1, 1, 1))
-    stem.roi_norm = nn.Identity()
+    stem.roi_norm = nn.Identity()  # type: ignore[assignment]
 
 
 def _fold_projection(network: PersonSearch) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from personsearch.core.boxes import iou
 from personsearch.core.bundle import Threshold, graph_file
-from personsearch.core.engines import BACKENDS, BundleSearcher
+from personsearch.core.engines.choice import BACKENDS
+from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import EngineError
 from personsearch.core.evaluation import Searcher, run_model, score_run
+from personsearch.core.processor import bf16_is_hidden
 from personsearch.core.records import ImageTruth, Query
 from personsearch.export.calibrate import calibrate_thresholds
 from personsearch.export.parity import Parity, compare
-from personsearch.train.prw import SearchData
-from personsearch.train.samples import load_split, read_image
+from personsearch.train.data.prw import SearchData
+from personsearch.train.data.samples import load_split, read_image
 from personsearch.train.settings import SourceSettings
 
+T = TypeVar("T")
 # A float32 graph must agree with PyTorch to rounding; weights stored as float16 cost a little.
 MIN_COSINE_P1, MIN_MATCHED = 0.999, 0.98
 SAME_PERSON_IOU = 0.5
@@ -109,21 +114,23 @@ def measure(
     note: Callable[[str], None] = print,
 ) -> tuple[list[Gate], dict[str, list[Threshold]]]:
     """Every engine of this machine that can run a graph of the bundle, and each one's similarity thresholds."""
-    exact = _figures(reference, data.images, data.queries, min_score)
+    exact = _figures(reference, data.images, data.queries, min_score, "PyTorch")
     gates, thresholds = [], {}
     note(HEADER)
     for searcher, precision in runnable(bundle):
-        figures = _figures(searcher, data.images, data.queries, min_score)
+        name = searcher.engine.name
+        figures = _figures(searcher, data.images, data.queries, min_score, name)
+        same = [searcher.letterbox(frame)[0] for frame in frames]  # the same pixels for all
         gate = Gate(
-            searcher.engine.name, precision,
-            compare(reference, searcher, [searcher.letterbox(frame)[0] for frame in frames]),  # the same pixels for all
+            name, precision,
+            compare(reference, searcher, shown(f"{name} beside PyTorch", same)),
             *figures, *(mine - theirs for mine, theirs in zip(figures, exact, strict=True)),
         )  # fmt: skip
         note(gate.row())
         gates.append(gate)
-        found = engine_thresholds(searcher, thresholds_from, min_score)
+        found = engine_thresholds(searcher, thresholds_from, min_score, name)
         if found:
-            thresholds[searcher.engine.name] = found
+            thresholds[name] = found
     return gates, thresholds
 
 
@@ -133,6 +140,8 @@ def runnable(bundle: Path) -> Iterator[tuple[BundleSearcher, str]]:
         for precision in precisions:
             if precision == "auto" or not (bundle / graph_file(precision)).is_file():
                 continue
+            if precision == "bf16" and not computes_bf16():
+                continue  # it would be float32 under another name
             choice = backend if precision == precisions[0] else f"{backend}-{precision}"
             try:
                 searcher = BundleSearcher(bundle, choice)
@@ -141,11 +150,29 @@ def runnable(bundle: Path) -> Iterator[tuple[BundleSearcher, str]]:
             yield searcher, precision
 
 
+def shown(stage: str, steps: Iterable[T], unit: str = "frame") -> Iterable[T]:
+    """`steps` with a bar of this stage on stderr that tells the time left."""
+    return tqdm(steps, desc=stage, unit=unit, dynamic_ncols=True)
+
+
+def computes_bf16() -> bool:
+    """Has this processor instructions for bf16? OpenVINO runs a bf16 engine in float32 where it has none."""
+    try:
+        import openvino
+    except ImportError:
+        return False
+    announced = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return announced and not bf16_is_hidden()
+
+
 def _figures(
-    searcher: Searcher, images: Sequence[ImageTruth], queries: Sequence[Query], min_score: float
+    searcher: Searcher, images: Sequence[ImageTruth], queries: Sequence[Query], min_score: float, name: str
 ) -> tuple[float, float, float]:
     """Search mAP, top-1 and detection AP."""
-    run = run_model(searcher, images, queries, cached_image, min_score=min(0.01, min_score))
+    run = run_model(
+        searcher, images, queries, cached_image, min_score=min(0.01, min_score), batch=1,
+        progress=lambda steps: shown(f"{name}: test frames", steps),
+    )  # fmt: skip
     report = score_run(run, images, queries, min_score=min_score)
     return report.search.mean_ap, report.search.top_k[1], report.detection.ap
 
@@ -161,10 +188,10 @@ def _drawn(path: str) -> np.ndarray:
     return read_image(ImageTruth("", path, empty, np.zeros(0, np.int64)))
 
 
-def engine_thresholds(searcher: Searcher, data: SearchData, min_score: float) -> list[Threshold]:
+def engine_thresholds(searcher: Searcher, data: SearchData, min_score: float, name: str) -> list[Threshold]:
     """Thresholds from what this engine (or PyTorch) itself says of people whom it detects."""
     embeddings, identities = [], []
-    for truth in data.images:
+    for truth in shown(f"{name}: thresholds", data.images):
         (found,) = searcher.detect([cached_image(truth)], min_score)
         if not len(found) or not len(truth.boxes):
             continue

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from personsearch.core.errors import BundleError
+
 NORMALISATIONS = frozenset(
     {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "LpNormalization"}
 )
@@ -34,8 +36,15 @@ class GraphStats:
 
 
 def graph_stats(path: Path) -> GraphStats:
-    """Read an ONNX file. A stage is the first part of a node's module path; products outside modules are RoIAlign's."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+    """Read an ONNX file. A stage is the first part of a node's module path; products outside modules are RoIAlign's.
+
+    Raises BundleError for a file that is none.
+    """
+    try:
+        model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+    except Exception as error:  # protobuf's and onnx's own kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        raise BundleError(f"{path}: not a readable ONNX file ({reason}); export the bundle again") from None
     graph = model.graph
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
@@ -58,7 +67,7 @@ def graph_stats(path: Path) -> GraphStats:
         maker = makers.get(node.input[1])
         quantised += node.op_type == "Conv" and maker is not None and maker.op_type == "DequantizeLinear"
         halved += types.get(node.output[0]) == onnx.TensorProto.FLOAT16
-    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     return GraphStats(Counter(n.op_type for n in graph.node), products, quantised, halved, opset)
 
 

@@ -4,12 +4,12 @@ precisions, hashes, parity and thresholds. Exit status 2 for a damaged bundle.""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from pathlib import Path
 
+from personsearch.core.commands import command_line
 from personsearch.core.errors import run_main
+from personsearch.core.resources import here_or_shipped
 
 
 def main() -> int:
@@ -17,8 +17,8 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
+    parser = command_line(__doc__)
+    parser.add_argument("bundle", type=here_or_shipped)
     parser.add_argument("--json", action="store_true", help="machine-readable instead")
     given = parser.parse_args()
     from personsearch.export.inspection import inspect_bundle, lines

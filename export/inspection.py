@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from personsearch.core.bundle import read_manifest
+from personsearch.core.errors import BundleError
+from personsearch.core.json_files import parse_json
 from personsearch.export.graph_stats import graph_stats
 
 
@@ -26,8 +27,18 @@ def inspect_bundle(folder: Path) -> dict[str, Any]:
                 "convolutions": stats.nodes["Conv"],
             }  # fmt: skip
     parity = folder / "parity.json"
-    content["parity"] = json.loads(parity.read_text(encoding="utf-8")) if parity.is_file() else []
+    content["parity"] = _parity(parity) if parity.is_file() else []
     return content
+
+
+def _parity(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = parse_json(path.read_bytes())
+        for row in rows:
+            f"{row['engine']:s} {row['matched']:f} {row['cosine_mean']:f} {row['cosine_p1']:f}"
+    except (ValueError, LookupError, TypeError):
+        raise BundleError(f"{path}: expected rows of engines with their parity; export the bundle again") from None
+    return rows
 
 
 def lines(content: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from personsearch.core.onnx_opset import OPSET
+from personsearch.core.engines.onnx_opset import OPSET
 
 LARGE = 1024  # elements; smaller constants stay in float32
 

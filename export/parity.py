@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from personsearch.core.boxes import iou
 from personsearch.core.errors import DataError
 from personsearch.core.evaluation import Searcher
-from personsearch.core.street import Street, StreetSettings
+from personsearch.core.pictures import read_picture
+from personsearch.core.street.street import Street, StreetSettings
+from personsearch.core.videos import Video
 
 MIN_SCORE, SAME_IOU = 0.2, 0.7
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -41,35 +44,28 @@ def sample_frames(source: str = "", count: int = 24) -> list[np.ndarray]:
     path = Path(source)
     if not path.exists():
         raise DataError(f"{source}: not found; expected a folder of images or a video")
+    images = []
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGES)
-        chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(count, len(files))).astype(int)] if files else []
-        images = [image for p in chosen if (image := cv2.imread(str(p))) is not None]
+        positions = np.linspace(0, len(files) - 1, min(count, len(files))).astype(int)
+        for file in [files[i] for i in positions]:
+            try:
+                images.append(read_picture(file))
+            except DataError as error:
+                print(f"skipped: {error}", file=sys.stderr)
     else:
-        images = _video_frames(source, count)
+        video = Video(source)
+        images = [picture.image for picture in islice(video.every(max(1, video.frames // count)), count)]
     if not images:
         raise DataError(f"{source}: no image could be read; expected a folder of images or a video")
-    return images[:count]
-
-
-def _video_frames(source: str, count: int) -> list[np.ndarray]:
-    capture = cv2.VideoCapture(source)
-    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-    images = []
-    for number in range(max(0, total)):
-        if not capture.grab():
-            break
-        if number % max(1, total // count) == 0:
-            ok, image = capture.retrieve()
-            images += [image] if ok else []
     return images
 
 
-def compare(reference: Searcher, other: Searcher, frames: Sequence[np.ndarray]) -> Parity:
+def compare(reference: Searcher, other: Searcher, frames: Iterable[np.ndarray]) -> Parity:
     """Both models on the same frames. Without a single person everything is 0, and `matched` is 1."""
-    people, matched = 0, 0
+    people, matched, count = 0, 0, 0
     boxes, overlaps, scores, cosines = [], [], [], []
-    for frame in frames:
+    for count, frame in enumerate(frames, start=1):  # noqa: B007
         (ours,), (theirs,) = reference.detect([frame], MIN_SCORE), other.detect([frame], MIN_SCORE * 0.5)
         people += len(ours)
         if len(ours) == 0 or len(theirs) == 0:
@@ -84,10 +80,10 @@ def compare(reference: Searcher, other: Searcher, frames: Sequence[np.ndarray]) 
         scores.append(np.abs(ours.scores[good] - theirs.scores[partner[good]]))
         cosines.append((ours.embeddings[good] * theirs.embeddings[partner[good]]).sum(1))
     if not matched:
-        return Parity(len(frames), people, 1.0 if people == 0 else 0.0, *[0.0] * 6)
+        return Parity(count, people, 1.0 if people == 0 else 0.0, *[0.0] * 6)
     overlap, cosine = np.concatenate(overlaps), np.concatenate(cosines)
     return Parity(
-        len(frames), people, matched / people, float(np.percentile(np.concatenate(boxes), 99)),
+        count, people, matched / people, float(np.percentile(np.concatenate(boxes), 99)),
         float(overlap.mean()), float(np.percentile(overlap, 1)), float(np.percentile(np.concatenate(scores), 99)),
         float(cosine.mean()), float(np.percentile(cosine, 1)),
     )  # fmt: skip

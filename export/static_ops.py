@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from personsearch.train.roi_pooling import axis_weights
+from personsearch.train.model.roi_pooling import axis_weights
 
 
 def roi_weights(boxes: Tensor, size: tuple[int, int], feature: tuple[int, int], scale: float) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personsearch.core.engines.tensorrt_library import TensorRT, has_gpu, local_gpu
 from personsearch.core.errors import EngineError
-from personsearch.core.tensorrt_library import TensorRT, has_gpu, local_gpu
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+from personsearch.core.commands import command_line
 from personsearch.core.config import parse_size
 from personsearch.core.errors import run_main
 
@@ -21,8 +23,10 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="a checkpoint of train/run.py, or a bundle whose engines are to be rebuilt")
+    parser = command_line(__doc__)
+    parser.add_argument(
+        "checkpoint", help="a checkpoint of train/run.py, a published model, or a bundle whose engines are rebuilt"
+    )
     parser.add_argument("--out", default="", help="bundle folder (default: out/NAME beside the working directory)")
     parser.add_argument("--name", default="", help="name in the manifest (default: the run's name)")
     parser.add_argument("--batch", type=int, default=1, help="frames per inference call (default 1)")
@@ -45,10 +49,16 @@ def _parser() -> argparse.ArgumentParser:
         "people.json) also gives the similarity thresholds (default: synthetic street)",
     )  # fmt: skip
     group.add_argument("--calibrate-count", type=int, default=300, help="frames taken from it (default 300)")
+    group.add_argument(
+        "--odds", default="", metavar="FILE.json",
+        help="what similarities across cameras are worth, as in docs/measurements/odds-edge.json",
+    )  # fmt: skip
     group.add_argument("--split", choices=("train", "test"), default="train", help="split for the thresholds")
     group.add_argument("--frames", default="", metavar="DIR|VIDEO", help="frames for parity (default: street)")
     group.add_argument("--data", default="", metavar="ROOT", help="data set for the gates' mAP (default: street)")
-    group.add_argument("--data-frames", type=int, default=160, help="test images for the gates (default 160)")
+    group.add_argument(
+        "--data-frames", type=int, default=48, help="test images for the gates, and frames for thresholds (default 48)"
+    )
     group.add_argument("--max-loss", type=float, default=0.5, help="mAP points that a precision may lose (default 0.5)")
     group.add_argument("--accept-loss", action="store_true", help="write the bundle all the same")
     group = parser.add_argument_group("TensorRT")
@@ -61,12 +71,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main() -> int:
     given = _parser().parse_args()
+    if find_spec("torch"):
+        print(f"{given.checkpoint}: loading the libraries", flush=True)
     from personsearch.export.engine_files import EngineOptions, rebuild_engines
     from personsearch.export.exporter import COMPLETE, ENGINE_SKIPPED, ExportOptions, export_checkpoint
+    from personsearch.train.weights.published import is_published
 
     size = parse_size("--size", given.size) if given.size else None
     engine = EngineOptions(given.engine == "auto", given.target, given.workspace_mb, given.timing_cache)
-    if Path(given.checkpoint).is_dir():
+    if Path(given.checkpoint).is_dir() and not is_published(given.checkpoint):
         return COMPLETE if rebuild_engines(Path(given.checkpoint), engine) else ENGINE_SKIPPED
     return export_checkpoint(
         ExportOptions(
@@ -75,8 +88,8 @@ def _main() -> int:
             half_weights=given.weights == "fp16", precisions=tuple(given.precision), frames=given.frames,
             calibrate=given.calibrate, calibrate_count=given.calibrate_count, split=given.split, data=given.data,
             data_frames=given.data_frames, max_loss=given.max_loss, accept_loss=given.accept_loss,
-            training_data=tuple(given.training_data), licence=given.licence, with_weights=given.with_weights,
-            engine=engine,
+            odds=given.odds, training_data=tuple(given.training_data), licence=given.licence,
+            with_weights=given.with_weights, engine=engine,
         )
     )  # fmt: skip
 

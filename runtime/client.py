@@ -9,6 +9,9 @@
 `receive` gives events once each, in order within a topic. A gap in a topic's numbers (a slow or frozen subscriber, a
 restarted box, a broken network) is asked for again; what the box has kept no longer is counted as lost.
 `client.position()` may be stored as JSON and given as `since` later: nothing between is lost.
+
+    for visit in Client(endpoint, topics=["sighting."]).sightings():
+        print(visit.name, visit.duration_s, [stay["camera"] for stay in visit.cameras])
 """
 
 from __future__ import annotations
@@ -25,9 +28,12 @@ from urllib.parse import urlsplit
 import zmq
 
 from personsearch.core.errors import UserError
-from personsearch.runtime.events import HEARTBEAT, from_iso, topic_of
-from personsearch.runtime.inbox import ROOM, Inbox
-from personsearch.runtime.keys import load_key
+from personsearch.runtime.delivery.endpoints import needs_ipv6
+from personsearch.runtime.delivery.events import HEARTBEAT, from_iso, read_event, topic_of
+from personsearch.runtime.delivery.inbox import ROOM, Inbox
+from personsearch.runtime.delivery.late_names import LateNames, NamedEvent
+from personsearch.runtime.delivery.whole_sightings import Visits, WholeSighting
+from personsearch.runtime.keys import identify, load_key
 
 Event = dict[str, Any]
 ANSWER_S = 2.0  # a replay that is not answered in this time is asked for again later
@@ -74,6 +80,7 @@ class Client:
         self._endpoint, self._replay_endpoint = endpoint, replay
         self._keys = (*load_key(key, secret=True), load_key(server_key)[0]) if key else None
         self._context = zmq.Context()
+        self._ipv6 = needs_ipv6(endpoint)
         subscriber = self._socket(zmq.SUB)
         self._dealer: zmq.Socket | None = None
         self._counts = Status()
@@ -84,6 +91,7 @@ class Client:
         self._boot = ""
         self._since, self._joined = since, False
         self._fetch: _Fetch | None = None
+        self.names = LateNames(self._ask_names)
         try:
             # The heartbeat last: when the first one comes, the other subscriptions are in force.
             for topic in [*self.topics, HEARTBEAT.decode()]:
@@ -92,13 +100,14 @@ class Client:
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise UserError(
-                f"{endpoint}: not an endpoint to connect to ({error.strerror}); expected tcp://HOST:PORT"
+                f"{endpoint}: not an endpoint to connect to ({error.strerror}); expected tcp://HOST:PORT or tcp://[IPV6]:PORT"
             ) from None
         self._inbox = Inbox(subscriber, self.topics, inbox)
 
     def _socket(self, kind: int) -> zmq.Socket:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IPV6, self._ipv6)
         socket.setsockopt(zmq.RCVHWM, ROOM)
         socket.setsockopt(zmq.MAXMSGSIZE, 4 << 20)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
@@ -106,16 +115,14 @@ class Client:
         socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10_000)
         if self._keys:
-            public, secret, server = self._keys
-            socket.setsockopt(zmq.CURVE_PUBLICKEY, public)
-            socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
-            socket.setsockopt(zmq.CURVE_SERVERKEY, server)
+            identify(socket, self._keys)
         return socket
 
     # --- for the caller ---------------------------------------------------------------------------------------
 
     def receive(self, timeout_s: float | None = None) -> Event | None:
-        """The next event, or None if none came in time (None: wait for ever)."""
+        """The next event, or None if none came in time (None: wait for ever). `event["name"]` is the name of the person
+        whose id it carries, as the box knows it when it is asked for."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             if self._ready:
@@ -123,7 +130,7 @@ class Client:
                 self._done[topic_of(event)] = (event["topic_sequence"], event["sequence"])
                 self._counts.delivered += 1
                 self._counts.age_s = max(0.0, time.time() - from_iso(event["time"]))
-                return event
+                return NamedEvent(event, self.names)
             remaining = 0.2 if end is None else min(0.2, end - time.monotonic())
             if self._fetch is not None:
                 self._next_page()
@@ -139,6 +146,17 @@ class Client:
     def __iter__(self) -> Iterator[Event]:
         while (event := self.receive()) is not None:
             yield event
+
+    def sightings(self, timeout_s: float | None = None) -> Iterator[WholeSighting]:
+        """Whole visits, each when it is over, until nothing came for `timeout_s` (None: for ever). Also those that the
+        box never ended, because it was killed. Raises UserError if the client's topics leave out sightings."""
+        if not any(t.startswith("sighting.") or "sighting.".startswith(t) for t in self.topics):
+            raise UserError(f"topics={self.topics}: sightings come under 'sighting.'; add it")
+        visits = Visits()
+        while (event := self.receive(timeout_s)) is not None:
+            for visit in visits.add(event):
+                visit.name = None if visit.person is None else self.names.of(visit.person)
+                yield visit
 
     def status(self) -> Status:
         inbox = self._inbox
@@ -246,7 +264,10 @@ class Client:
                 fetch.failures = 0
                 fetch.next = int(head["next"])
                 for body in bodies:
-                    event = json.loads(body)
+                    try:
+                        event = read_event(body)
+                    except ValueError:
+                        continue  # counted as lost, as its number never comes
                     topic = topic_of(event)
                     wanted = fetch.everything or topic in fetch.topics  # the question's topics are prefixes
                     if wanted and self._deliver(topic, event, fetch.everything):
@@ -266,6 +287,11 @@ class Client:
         host = urlsplit(self._endpoint).netloc.rpartition(":")[0]
         return f"tcp://{host}:{beat['replay']}"
 
+    def _ask_names(self) -> dict[str, str] | None:
+        answer = self._ask({"request": "names"}) if self._replay_endpoint else None
+        names = answer[0].get("names") if answer is not None else None
+        return names if isinstance(names, dict) else None
+
     def _ask(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]] | None:
         if self._dealer is None:
             self._dealer = self._socket(zmq.DEALER)
@@ -282,7 +308,7 @@ class Client:
         head = json.loads(parts[0])
         if head["reply"] == "busy":
             time.sleep(min(1.0, float(head["retry_after_s"])))
-            return {"next": question["first"]}, []
+            return ({"next": question["first"]}, []) if "first" in question else None
         if head["reply"] == "error":
             return None
         return head, parts[1:]

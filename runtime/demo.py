@@ -2,30 +2,36 @@
 """The whole way on synthetic cameras: enrol two people, stream, publish, and count right and wrong names.
 
 `runtime/demo.py [--seconds 20] [--cameras 2] [--record DIR]` needs no file from outside the repository.
+With `--page` it serves the operator's page instead, until Ctrl-C: open the link that it prints.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import yaml
 
 from personsearch.core.boxes import iou
-from personsearch.core.engines import BundleSearcher
+from personsearch.core.commands import command_line
+from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import UserError, run_main
-from personsearch.core.street import Street, StreetSettings
-from personsearch.core.tracker import Track
-from personsearch.runtime.frames import Frame
-from personsearch.runtime.gallery import Gallery
-from personsearch.runtime.matching import Match
+from personsearch.core.street.street import Street, StreetSettings
+from personsearch.core.tracking.tracker import Track
+from personsearch.runtime import stream
+from personsearch.runtime.camera_settings import CameraSettings
+from personsearch.runtime.cameras.frames import Frame
+from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
+from personsearch.runtime.decisions.gallery_file import save_gallery
+from personsearch.runtime.decisions.recognition import Match
+from personsearch.runtime.delivery.publisher import Publisher
 from personsearch.runtime.pipeline import Pipeline
-from personsearch.runtime.publisher import Publisher
-from personsearch.runtime.recorder import Recorder
-from personsearch.runtime.settings import CameraSettings, MatchSettings, PublishSettings, StreamSettings, default_bundle
-from personsearch.runtime.stream import print_summary
+from personsearch.runtime.recording.recorder import Recorder
+from personsearch.runtime.settings import MatchSettings, PublishSettings, RecordSettings, StreamSettings, default_bundle
 from personsearch.runtime.subscribe import describe
 
 ENROLMENT_FRAMES, VIEWS, CLEAR = 600, 3, 0.95
@@ -83,19 +89,39 @@ def enrol_from_street(
     for identity in chosen:
         spread = views[identity][:: max(1, len(views[identity]) // VIEWS)][:VIEWS]
         for number, box in spread:
-            gallery.add(f"Person {identity}", searcher.embed(street.frame(0, number).image, box[None])[0])
+            embedding = searcher.embed(street.frame(0, number).image, box[None])[0]
+            gallery.add(f"Person {identity}", EnrolledView(embedding, "street-0"))
     return {i: f"Person {i}" for i in chosen}
 
 
+def _with_page(gallery: Gallery, urls: list[str], bundle: str, endpoint: str) -> int:
+    """The same as a stream with files of its own, which the page may change; they are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="personsearch-demo-") as name:
+        folder = Path(name)
+        save_gallery(gallery, folder / "people.gallery")
+        content = {
+            "box": "demo", "gallery": str(folder / "people.gallery"), "status_every_s": 3600,
+            "cameras": [{"name": f"street-{i}", "url": url} for i, url in enumerate(urls, start=1)],
+            "match": {"candidates": True}, "publish": {"endpoint": endpoint},
+            "page": {"enabled": True, "port": 0, "users": str(folder / "page.users")},
+            "history": {"path": str(folder / "history"), "crops": True}, "audit": {"path": str(folder / "audit")},
+        }  # fmt: skip
+        (folder / "cams.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return stream.main(["--cams", str(folder / "cams.yaml"), "--bundle", bundle])
+
+
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of the demo")
+    parser = command_line(__doc__)
+    parser.add_argument("--seconds", type=float, default=None, help="length of the demo (default 20, --page: no end)")
+    parser.add_argument("--page", action="store_true", help="serve the operator's page (needs personsearch[page])")
     parser.add_argument("--cameras", type=int, default=2, help="synthetic cameras besides the enrolment camera")
     parser.add_argument("--seed", type=int, default=7, help="which street")
     parser.add_argument("--bundle", default="", help="bundle folder (default: models/edge)")
     parser.add_argument("--endpoint", default="tcp://127.0.0.1:*", help="where to publish")
     parser.add_argument("--record", default="", metavar="DIR", help="write annotated video there")
     arguments = parser.parse_args()
+    endless = arguments.page and arguments.seconds is None
+    arguments.seconds = 20.0 if arguments.seconds is None else arguments.seconds
     if arguments.seconds <= 0 or not 1 <= arguments.cameras <= 8:
         raise UserError("--seconds must be positive and --cameras 1 to 8")
     cameras, people, fps = arguments.cameras + 1, 5, 10
@@ -108,30 +134,36 @@ def _main() -> int:
     print(f"enrolled {', '.join(names.values())} from camera 0; engine {searcher.engine.name}")
     url = (
         f"synthetic://street?seed={arguments.seed}&cameras={cameras}&people={people}&identities={identities}"
-        f"&fps={fps}&frames={int(arguments.seconds * fps)}"
+        f"&fps={fps}{'' if endless else f'&frames={int(arguments.seconds * fps)}'}"
     )
+    if arguments.page:
+        return _with_page(gallery, [f"{url}&camera={i}" for i in range(1, cameras)], str(bundle), arguments.endpoint)
     settings = StreamSettings(
         cameras=tuple(CameraSettings(name=f"street-{i}", url=f"{url}&camera={i}") for i in range(1, cameras)),
         match=MatchSettings(repeat_s=2.0),
         publish=PublishSettings(endpoint=arguments.endpoint),
     )
     score = Score(street, names, {f"street-{i}": i for i in range(1, cameras)})
-    recorder = Recorder(arguments.record, fps) if arguments.record else None
+    record = RecordSettings(mode="all", folder=arguments.record)
+    recorder = Recorder(record, limited=False) if arguments.record else None
     publisher = Publisher(settings.publish, box=settings.box)
 
     def publish(event: dict) -> None:
         publisher.publish(event)
         print(describe(event), flush=True)
 
-    print(f"events on {publisher.endpoint}; watch them with runtime/subscribe.py --connect {publisher.endpoint}")
-    pipeline = Pipeline(settings, bundle, searcher.manifest, gallery, publish, recorder, score.watch)
+    print(f"events on {publisher.endpoint}; watch them with personsearch-subscribe --connect {publisher.endpoint}")
+    pipeline = Pipeline(settings, bundle, searcher.manifest, gallery, publish)
+    pipeline.watchers.append(score.watch)
+    if recorder:
+        pipeline.watchers.append(recorder.write)
     try:
         pipeline.run()
     finally:
         if recorder:
             recorder.close()
         publisher.close()
-    print_summary(pipeline)
+    print(stream.summary(pipeline))
     counts = score.counts
     print(
         f"sightings of people on all frames: named right {counts['right']}, named wrong {counts['wrong']}, "

@@ -11,21 +11,25 @@ Set `publish.keys: keys` in cams.yaml. A subscriber needs two files: its own NAM
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import re
+import struct
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils import z85
 
+from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
 
 log = logging.getLogger("personsearch.keys")
+KEY_BYTES = 32
 SERVER, CLIENTS = "server", "clients"
 NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
@@ -70,9 +74,20 @@ class Guard:
             self._next_look = time.monotonic() + 0.2
             stamp = folder.stat().st_mtime_ns if folder.is_dir() else 0
             if stamp != self._stamp:
-                self._stamp = stamp
-                self._known = {load_key(f)[0]: f.stem for f in sorted(folder.glob("*.key"))}
+                try:
+                    self._known = dict(self._read(sorted(folder.glob("*.key"))))
+                    self._stamp = stamp
+                except OSError as error:  # no descriptors: look again
+                    log.warning("the subscribers' keys cannot be read again: %s", error)
         return self._known
+
+    @staticmethod
+    def _read(files: list[Path]) -> Iterator[tuple[bytes, str]]:
+        for file in files:
+            try:
+                yield load_key(file)[0], file.stem
+            except UserError as error:  # the other clients go on
+                log.warning("%s", error)
 
     def stop(self) -> None:
         if self._thread:
@@ -84,11 +99,21 @@ def load_key(path: str | Path, secret: bool = False) -> tuple[bytes, bytes]:
     """Public and secret key (empty if the file holds none). Raises UserError."""
     try:
         public, hidden = zmq.auth.load_certificate(path)
-    except (OSError, ValueError, UnicodeDecodeError):
+        for key in (public, hidden):
+            if key and len(z85.decode(key)) != KEY_BYTES:
+                raise ValueError
+    except (OSError, ValueError, LookupError, struct.error):
         raise UserError(f"{path}: no key there; make one with personsearch-keys") from None
     if secret and not hidden:
         raise UserError(f"{path}: holds no secret key; expected the file NAME.key_secret")
     return public or b"", hidden or b""
+
+
+def identify(socket: zmq.Socket, keys: tuple[bytes, bytes, bytes]) -> None:
+    """As a client. keys: public and secret key of ours, and the server's public one."""
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys[0])
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys[1])
+    socket.setsockopt(zmq.CURVE_SERVERKEY, keys[2])
 
 
 def make_pair(folder: Path, name: str) -> Path:
@@ -99,9 +124,15 @@ def make_pair(folder: Path, name: str) -> Path:
     if (folder / f"{name}.key_secret").exists():
         raise UserError(f"{folder / name}.key_secret: exists already; remove it first to replace it")
     before = os.umask(0o077)
+    made = False
     try:
-        return Path(zmq.auth.create_certificates(folder, name)[1])
+        secret = Path(zmq.auth.create_certificates(folder, name)[1])
+        made = True
+        return secret
     finally:
+        if not made:  # half a pair, on a full disk, would be taken for a whole one
+            for file in (f"{name}.key", f"{name}.key_secret"):
+                (folder / file).unlink(missing_ok=True)
         os.umask(before)
 
 
@@ -110,7 +141,7 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("action", choices=("server", "client", "list", "remove"))
     parser.add_argument("name", nargs="?", default="", help="of the client")
     parser.add_argument("--keys", default="keys", help="folder of the keys")

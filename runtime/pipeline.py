@@ -11,27 +11,31 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from personsearch.core.bundle import Manifest
 from personsearch.core.errors import CameraError, EngineError
 from personsearch.core.records import Detections
-from personsearch.core.tracker import Track, Tracker
-from personsearch.runtime.camera import Camera
-from personsearch.runtime.counters import CameraStatistics, Durations
-from personsearch.runtime.events import EventFactory
-from personsearch.runtime.frames import Frame
-from personsearch.runtime.gallery import Gallery
-from personsearch.runtime.inference import Inference
-from personsearch.runtime.matching import Announcer, Match, best_matches
-from personsearch.runtime.recorder import Recorder
-from personsearch.runtime.scheduler import Scheduler
-from personsearch.runtime.settings import CameraSettings, StreamSettings
-from personsearch.runtime.urls import kind_of
+from personsearch.core.tracking.tracker import Track
+from personsearch.runtime.camera_settings import CameraSettings
+from personsearch.runtime.cameras.camera import Camera
+from personsearch.runtime.cameras.frames import Frame
+from personsearch.runtime.decisions.announcer import Announcer
+from personsearch.runtime.decisions.calibration import CameraCalibration
+from personsearch.runtime.decisions.gallery import Gallery
+from personsearch.runtime.decisions.people import People
+from personsearch.runtime.decisions.recognition import Match, Want
+from personsearch.runtime.decisions.sighting import SightingChange
+from personsearch.runtime.decisions.sightings import Sightings
+from personsearch.runtime.decisions.zones import drop_outside_hours, outside_zones
+from personsearch.runtime.delivery.events import EventFactory
+from personsearch.runtime.operations.counters import CameraStatistics, Durations
+from personsearch.runtime.operations.overload import Overload
+from personsearch.runtime.processes.inference import Described, Inference
+from personsearch.runtime.processes.scheduler import Scheduler
+from personsearch.runtime.settings import StreamSettings
 
 log = logging.getLogger("personsearch")
 Observer = Callable[[Frame, list[Track], list[Match]], None]
@@ -49,21 +53,28 @@ class Pipeline:
         manifest: Manifest,
         gallery: Gallery,
         publish: Callable[[dict[str, Any]], None],
-        recorder: Recorder | None = None,
-        observer: Observer | None = None,
         keep_trying: bool = False,
+        calibrations: Mapping[str, CameraCalibration] | None = None,
+        means: str | Path | None = None,
     ) -> None:
-        """observer     called for every analysed frame with its tracks and matches (the demo's score, tests)
+        """calibrations and means are those of `People`
         keep_trying  do not end when no camera can be opened at the start"""
-        self.settings, self.manifest, self.gallery = settings, manifest, gallery
-        self.publish, self.recorder, self.observer, self.keep_trying = publish, recorder, observer, keep_trying
-        self.events = EventFactory(settings.box, manifest.model_hash)
+        self.settings, self.manifest = settings, manifest
+        self.publish, self.keep_trying = publish, keep_trying
+        self.watchers: list[Observer] = []  # called for every analysed frame with its tracks and matches
+        name = str if settings.publish.names else lambda person: self.gallery.id_of(person)
+        self.events = EventFactory(settings.box, manifest.model_hash, name)
         options = {"bundle": bundle, "engine": settings.engine, "threads": settings.threads}
         self.inference = Inference(options, manifest, settings.inference, self._engine_state)
-        self.scheduler = Scheduler(settings.scheduling, manifest.batch)
+        self.overload = Overload()
         self.announcer = Announcer(settings.match)
         self.cameras: list[Camera] = []
-        self.trackers: dict[str, Tracker] = {}
+        self.people = People(settings, manifest, gallery, settings.engine, calibrations, means)
+        self.scheduler = Scheduler(settings.scheduling, manifest.batch, self.people.following)
+        self.sightings = Sightings(settings, gallery)
+        self.sightings.listeners.append(self._tell_sighting)
+        self._analysed: list[tuple[Frame, list[Track]]] = []  # frames that wait for descriptions of people in them
+        self._asked: list[tuple[str, Want]] = []  # whom the engine is describing
         self.statistics: dict[str, CameraStatistics] = {}
         for camera in settings.cameras:
             self._add(camera)
@@ -79,11 +90,9 @@ class Pipeline:
         self._reloaded = False  # from then on nothing that a file says can end the stream
 
     @property
-    def threshold(self) -> float:
-        match = self.settings.match
-        if match.threshold is not None:
-            return match.threshold
-        return self.manifest.threshold(match.false_alarm_rate, self.inference.name)
+    def gallery(self) -> Gallery:
+        """Everybody, also those who are not matched any more."""
+        return self.people.enrolled
 
     @property
     def exit_status(self) -> int:
@@ -105,14 +114,18 @@ class Pipeline:
                 if now >= next_status:
                     next_status = now + self.settings.status_every_s
                     on_status()
-                if all(camera.done for camera in self.cameras) and not self.inference.batch:
+                if all(camera.done for camera in self.cameras) and not self.inference.batch and not self._analysed:
                     break
                 if self.inference.state == "given_up" and self.settings.inference.after_giving_up == "exit":
                     break
         finally:
             self._fatal = None
+            self.sightings.close()
             for camera in self.cameras:
                 camera.stop()
+            for frame, _ in self._analysed:
+                frame.release()
+            self.people.save()
             for frame in self.inference.batch + self.inference.orphans:
                 owner = self._owner(frame)
                 if owner is not None:
@@ -129,7 +142,8 @@ class Pipeline:
         for camera in self.cameras:
             if camera.settings.live or self.inference.state != "loading" or self.inference.restarts:
                 camera.tick(now)  # files wait for the engine to load once; else their first seconds would be missed
-        self._recover_batch()
+        self._recover()
+        drop_outside_hours(self.cameras, time.time())
         self._dispatch(now)
         if now >= self._next_second:
             self._second(now)
@@ -162,20 +176,36 @@ class Pipeline:
         if not frames:
             return
         for frame in frames:
-            self.age.add(now - frame.monotonic)
-        self.inference.submit(frames, self.settings.min_score, now)
+            if not frame.late:
+                self.age.add(now - frame.monotonic)
+        self.inference.submit(frames, self.people.least_score, now)
 
     def _read_results(self) -> None:
+        """Found people are followed; some of them are described before their frame is concluded."""
         result = self.inference.read()
-        if result is not None:
-            frames, found = result
-            self._dispatch(time.monotonic())  # the engine works on while we look at what it found
-            for frame, detections in zip(frames, found, strict=True):
+        if result is None:
+            return
+        now = time.monotonic()
+        if isinstance(result, Described):
+            self.people.learn(self._asked, result.embeddings)
+            self._asked = []
+        else:
+            for frame, detections in zip(result.frames, result.detections, strict=True):
                 self._follow(frame, detections)
-                frame.release()
+            self._asked = self.people.choose([frame.camera for frame, _ in self._analysed], now)
+            if self._asked and self.inference.idle:
+                self.inference.describe([(want.picture, want.box) for _, want in self._asked], now)
+                return
+        self._dispatch(now)  # the engine works on while we conclude
+        self._conclude()
 
-    def _recover_batch(self) -> None:
-        """Frames of an engine that died: lossless ones are tried again, the others are history."""
+    def _recover(self) -> None:
+        """After an engine that died: lossless frames are tried again, the others are history; whoever was to be
+        described waits on."""
+        if self._asked and not self.inference.describing:
+            self.people.take_back(self._asked)
+            self._asked = []
+            self._conclude()
         frames, self.inference.orphans = self.inference.orphans, []
         for frame in reversed(frames):
             camera = self._owner(frame)
@@ -188,41 +218,71 @@ class Pipeline:
         """None if the camera was removed by a reload while its frame was under analysis."""
         return next((c for c in self.cameras if c.name == frame.camera), None)
 
+    def _under_way(self) -> set[str]:
+        """Names of the cameras that have frames which wait or are under analysis."""
+        frames = [*self.inference.batch, *self.inference.orphans, *(frame for frame, _ in self._analysed)]
+        return {frame.camera for frame in frames} | {camera.name for camera in self.cameras if camera.pending}
+
     def _second(self, now: float) -> None:
         self._next_second = now + 1.0
         self.scheduler.note(self.inference.busy_s - self._busy_before)
         self._busy_before = self.inference.busy_s
-        self.announcer.forget_before(now - 600)
+        self.overload.note(self.cameras, self.inference.busy_s, now)
+        for camera in self.cameras:
+            camera.leave_out_still(self.settings.scheduling, self.people.following(camera.name))
+        self.announcer.forget_older(600)
+        self.people.every_second(now)
+        self.sightings.tick(now, self._under_way())
         self.inference.forget({n for camera in self.cameras for n in camera.memories})
         self.cpu_s = time.thread_time()
         for job in list(self.every_second):
-            job(now)
+            try:
+                job(now)
+            except OSError as error:  # no descriptors, no memory: the cameras are more important
+                log.warning("a job of every second is left out: %s", error.strerror)
 
     # --- one analysed frame ---------------------------------------------------------------------------------------
 
     def _follow(self, frame: Frame, detections: Detections) -> None:
         camera = self._owner(frame)
         if camera is None:
+            frame.release()
             return
         camera.counters.analysed += 1
-        options = self.settings.tracking
-        statistics = self.statistics[frame.camera]
-        detections = outside_zones(detections, frame, camera.settings)
-        tracks = self.trackers[frame.camera].update(detections, frame.monotonic)
-        statistics.see(tracks, options.min_sightings)
-        steady = [t for t in tracks if t.sightings >= options.min_sightings]
-        matches = best_matches(steady, self.gallery, self.threshold)
+        tracks = self.people.see(frame, outside_zones(detections, frame, camera.settings))
+        camera.leave_out_still(self.settings.scheduling, self.people.following(camera.name))
+        self.statistics[frame.camera].see(tracks)
+        self._analysed.append((frame, tracks))
+
+    def _conclude(self) -> None:
+        """Decide about the people in the frames that waited, and say so."""
+        waiting, self._analysed = self._analysed, []
+        for frame, _ in waiting:
+            if self._owner(frame) is not None:
+                self._announce(frame)
+            frame.release()
+
+    def _announce(self, frame: Frame) -> None:
+        matches = self.people.decide(frame.camera)
+        recognition = self.people.of(frame.camera)
+        self.sightings.see(frame, recognition, matches)
         for match in matches:
-            if self.announcer.due(frame.camera, match, frame.monotonic):
-                self.publish(self.events.match(match, frame, self.threshold, time.time()))
-                statistics.matches += 1
-        latency = time.monotonic() - frame.monotonic
-        self.latency.add(latency)
-        self.recent.append(latency)
-        if self.recorder:
-            self.recorder.write(frame, tracks, matches)
-        if self.observer:
-            self.observer(frame, tracks, matches)
+            if self.announcer.due(frame.camera, match, frame.moment):
+                self.publish(self.events.match(match, frame, time.time()))
+                self.statistics[frame.camera].matches += 1
+        if self.settings.match.candidates:
+            for match in recognition.candidates():
+                if self.announcer.due(frame.camera, match, frame.moment):
+                    self.publish(self.events.candidate(match, frame, time.time()))
+        if not frame.late:
+            latency = time.monotonic() - frame.monotonic
+            self.latency.add(latency)
+            self.recent.append(latency)
+        for watcher in self.watchers:
+            watcher(frame, recognition.tracks, matches)
+
+    def _tell_sighting(self, change: SightingChange) -> None:
+        self.publish(self.events.sighting(change, self.gallery, time.time()))
 
     # --- cameras come and go ----------------------------------------------------------------------------------------
 
@@ -230,11 +290,15 @@ class Pipeline:
         return next(c for c in self.cameras if c.name == name)
 
     def _add(self, settings: CameraSettings) -> None:
-        self.cameras.append(Camera(settings, self._camera_state))
-        self.trackers[settings.name] = Tracker(self.settings.tracking)
+        camera = Camera(settings, self._camera_state)
+        camera.leave_out_still(self.settings.scheduling, followed=False)
+        self.cameras.append(camera)
+        self.people.add(settings)
         self.statistics[settings.name] = CameraStatistics()
 
-    def apply(self, settings: StreamSettings, gallery: Gallery) -> list[str]:
+    def apply(
+        self, settings: StreamSettings, gallery: Gallery, calibrations: Mapping[str, CameraCalibration] | None = None
+    ) -> list[str]:
         """Take over checked settings and gallery without touching cameras that did not change.
 
         Gives the names of the cameras that were added, changed or removed.
@@ -243,40 +307,48 @@ class Pipeline:
         self._reloaded = True
         touched = []
         for camera in list(self.cameras):
-            if wanted.get(camera.name) != camera.settings:
+            new = wanted.get(camera.name)
+            if new is not None and new.same_source(camera.settings):
+                camera.settings = new
+            else:
                 camera.stop()
                 self.cameras.remove(camera)
+                self.people.remove(camera.name)
                 touched.append(camera.name)
         self.inference.batch = [f if f.camera not in touched else _ownerless(f) for f in self.inference.batch]
-        self.settings, self.gallery = settings, gallery
+        self.settings = settings
+        self.people.apply(settings, gallery, calibrations or {})
         present = {c.name for c in self.cameras}
         for name, camera_settings in wanted.items():
             if name not in present:
                 self._add(camera_settings)
                 touched.append(name)
-        for tracker in self.trackers.values():
-            tracker.settings = settings.tracking
+        self.sightings.apply(settings, gallery, touched)
         self.announcer.settings = settings.match
         self.scheduler.settings = settings.scheduling
         return sorted(set(touched))
 
     def _camera_state(self, camera: Camera, state: str, cause: str, reason: str) -> None:
         self.publish(self.events.camera_state(camera.name, state, cause, reason, time.time()))
-        level = logging.WARNING if state == "offline" else logging.INFO
+        self.sightings.camera_state(camera.name, state, cause)
+        trouble = state == "offline" or (state == "ended" and reason not in ("", "stopped"))
+        level = logging.WARNING if trouble else logging.INFO
         log.log(level, "camera %s: %s %s %s", camera.name, state, cause, reason, extra={"camera": camera.name})
-        never = camera.counters.opened == 0 and camera.counters.failures > 0
-        if never and not self.keep_trying and not self._reloaded:
-            local = kind_of(camera.settings.url) != "network" and state == "ended" and cause != "end"
-            nothing = all(c.counters.opened == 0 and c.counters.failures > 0 for c in self.cameras)
+        if camera.counters.failures and not self.keep_trying and not self._reloaded:
+            local = not camera.settings.live and state == "ended" and cause != "end" and not camera.counters.captured
+            # "crashed" is our own trouble, which passes.
+            nothing = cause != "crashed" and all(c.counters.opened == 0 and c.counters.failures for c in self.cameras)
             if local or nothing:
                 self._fatal = CameraError(f"camera {camera.name}: {reason} ({cause})")
 
     def _engine_state(self, state: str, reason: str, failures: int) -> None:
         self.publish(self.events.engine_state(state, reason, failures, time.time()))
+        if state == "given_up":
+            self.sightings.engine_gave_up()
         (log.info if state == "ready" else log.error)("inference engine: %s (%s)", state, reason)
 
     def status_lines(self) -> list[str]:
-        """One line per camera: rates since the start, and what was seen."""
+        """One line per camera: rates since the start, and what was seen; one more if there is too much to do."""
         elapsed = max(time.monotonic() - self.started, 1e-6)
         lines = []
         for camera in self.cameras:
@@ -286,22 +358,9 @@ class Pipeline:
                 f"analysed {c.analysed / elapsed:6.1f} fps  dropped {sum(c.dropped.values()):6d}  people {s.now:3d} "
                 f"(tracks {s.tracks})  matches {s.matches}"
             )
-        return lines
+        return [*lines, *filter(None, [self.overload.words()])]
 
 
 def _ownerless(frame: Frame) -> Frame:
     frame.camera = ""  # no camera may be called so: the result will be dropped
     return frame
-
-
-def outside_zones(detections: Detections, frame: Frame, camera: CameraSettings) -> Detections:
-    """Without the detections whose centre lies in an ignore zone."""
-    if not camera.ignore or not len(detections):
-        return detections
-    boxes = frame.to_picture(detections.boxes)
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / np.asarray(frame.picture_size)
-    keep = np.ones(len(detections), bool)
-    for x, y, w, h in camera.ignore:
-        inside = (centre >= [x, y]) & (centre <= [x + w, y + h])
-        keep &= ~inside.all(1)
-    return detections[keep]

@@ -4,76 +4,58 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from personsearch.core.config import Settings
-from personsearch.core.tracker import TrackingSettings
-from personsearch.runtime.urls import kind_of
+from personsearch.core.resources import shipped
+from personsearch.core.tracking.tracker import TrackingSettings
+from personsearch.runtime.camera_settings import CameraSettings
+from personsearch.runtime.fleet_settings import FleetSettings
+from personsearch.runtime.page_settings import PageSettings
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Rectangle = tuple[Share, Share, Share, Share]  # x, y, width, height as shares of the upright picture
 MAX_CAMERAS = 256
 
 
-def _inside(rectangle: Rectangle) -> Rectangle:
-    x, y, w, h = rectangle
-    if w <= 0 or h <= 0 or x + w > 1 + 1e-9 or y + h > 1 + 1e-9:
-        raise ValueError("expected [x, y, width, height] as shares of the picture, inside it and not empty")
-    return rectangle
-
-
-class CameraSettings(Settings):
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    url: str = Field(min_length=1, max_length=4096)
-    end: Literal["stop", "loop"] = "stop"
-    pace: Literal["source", "fast"] = "source"
-    max_fps: float = Field(0.0, ge=0)
-    max_size: tuple[Annotated[int, Field(ge=16, le=16384)], Annotated[int, Field(ge=16, le=16384)]] | None = None
-    rotate: Literal[0, 90, 180, 270] = 0
-    region: Rectangle | None = None
-    ignore: tuple[Rectangle, ...] = Field((), max_length=64)
-    transport: Literal["tcp", "udp", "auto"] = "tcp"
-    open_timeout_s: float = Field(2.5, gt=0, le=60)
-    read_timeout_s: float = Field(2.5, gt=0, le=60)
-    bad_frames: int = Field(30, ge=1, le=10000)
-
-    @field_validator("url", mode="before")
-    @classmethod
-    def _index_is_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-    @field_validator("region")
-    @classmethod
-    def _region_inside(cls, value: Rectangle | None) -> Rectangle | None:
-        return None if value is None else _inside(value)
-
-    @field_validator("ignore")
-    @classmethod
-    def _zones_inside(cls, value: tuple[Rectangle, ...]) -> tuple[Rectangle, ...]:
-        return tuple(_inside(zone) for zone in value)
-
-    @property
-    def live(self) -> bool:
-        """A network stream or a webcam: it gives frames when it likes, and may come back after an end."""
-        return kind_of(self.url) in ("network", "webcam")
-
-    @property
-    def lossless(self) -> bool:
-        """Files at `pace: fast`: every frame is analysed, as fast as possible."""
-        return self.pace == "fast" and not self.live
-
-
 class MatchSettings(Settings):
+    false_names_per_day: float = Field(10.0, gt=0)
+    passers_by_per_day: float = Field(1000.0, gt=0)
     threshold: float | None = Field(None, ge=-1, le=1)
-    false_alarm_rate: float = Field(0.001, gt=0, le=1)
+    min_margin: float = Field(0.03, ge=0, le=1)
     repeat_s: float = Field(1.0, ge=0)
+    candidates: bool = False
+
+
+class SightingSettings(Settings):
+    """What makes a visit; see `decisions/sightings.py`."""
+
+    enabled: bool = True
+    grace_s: float = Field(10.0, gt=0, le=3600)
+    correct_after_s: float = Field(2.0, ge=0, le=600)
+    strangers: bool = False
+    remember_hours: float = Field(12.0, gt=0, le=24 * 31)
+
+
+class DescribeSettings(Settings):
+    """Which people are described when; see `decisions/recognition.py`."""
+
+    per_second: float = Field(16.0, gt=0, le=1000)
+    first_views: int = Field(5, ge=1, le=20)
+    first_every_s: float = Field(0.1, ge=0)
+    better_every_s: float = Field(2.0, ge=0)
+    again_every_s: float = Field(10.0, gt=0)
+    min_quality: float = Field(0.2, ge=0, le=1)
+    same_similarity: float = Field(0.25, ge=-1, le=1)
+    reunite_similarity: float = Field(0.6, ge=-1, le=1)
 
 
 class SchedulingSettings(Settings):
     max_age_s: float = Field(0.5, gt=0, le=60)
     batch_window_s: float = Field(0.02, ge=0, le=1)
+    motion: bool = False
+    rest: bool = True
+    look_every_s: float = Field(2.0, gt=0, le=60)
 
 
 class InferenceSettings(Settings):
@@ -89,6 +71,7 @@ class PublishSettings(Settings):
     replay: str = ""
     keys: str = ""
     insecure: bool = False
+    names: bool = True
 
     @property
     def loopback(self) -> bool:
@@ -113,11 +96,53 @@ class JournalSettings(Settings):
     power_safe: bool = False
 
 
+class HistorySettings(Settings):
+    """Visits for searching back; see `history/store.py`."""
+
+    path: str = ""
+    keep_hours: float = Field(24.0, gt=0, le=24 * 366)
+    crops: bool = False
+
+
+class RecordSettings(Settings):
+    """Video; see `recording/recorder.py`."""
+
+    mode: Literal["all", "sightings"] = "sightings"
+    folder: str = ""
+    before_s: float = Field(3.0, ge=0, le=30)
+    after_s: float = Field(3.0, ge=0, le=60)
+    keep_hours: float = Field(72.0, gt=0, le=24 * 366)
+    max_mb: float = Field(2000.0, gt=0)
+    blur: bool = False
+    snapshots: bool = False
+
+
 class OperationsSettings(Settings):
     port: int | None = Field(None, ge=0, le=65535)
     log: Literal["text", "json"] = "text"
     watch_files: bool = True
     record_min_free_mb: int = Field(200, ge=0)
+
+
+class AuditSettings(Settings):
+    path: str = ""
+    keep_days: float = Field(0.0, ge=0)
+
+
+class RetentionSettings(Settings):
+    """Of what the gallery keeps; events: `journal.keep_hours`."""
+
+    expired_days: float = Field(30.0, ge=0)
+
+
+class GrowthSettings(Settings):
+    """Views that the stream is sure of are added to the gallery; see docs/recognition.md."""
+
+    enabled: bool = False
+    most_views: int = Field(4, ge=1, le=50)
+    surer: float = Field(10.0, ge=1)
+    least_views: int = Field(5, ge=1)
+    min_quality: float = Field(0.5, ge=0, le=1)
 
 
 class StreamSettings(Settings):
@@ -126,6 +151,7 @@ class StreamSettings(Settings):
     box: str = Field(default_factory=socket.gethostname, min_length=1, max_length=64)
     bundle: str = ""
     gallery: str = ""
+    gallery_key: str = ""
     engine: str = "auto"
     threads: int = Field(0, ge=0)
     min_score: float | None = Field(None, ge=0, le=1)
@@ -133,11 +159,27 @@ class StreamSettings(Settings):
     cameras: tuple[CameraSettings, ...] = Field(min_length=1, max_length=MAX_CAMERAS)
     tracking: TrackingSettings = TrackingSettings()
     match: MatchSettings = MatchSettings()
+    describe: DescribeSettings = DescribeSettings()
+    sightings: SightingSettings = SightingSettings()
     scheduling: SchedulingSettings = SchedulingSettings()
     inference: InferenceSettings = InferenceSettings()
     publish: PublishSettings = PublishSettings()
     journal: JournalSettings = JournalSettings()
+    history: HistorySettings = HistorySettings()
+    record: RecordSettings = RecordSettings()
     operations: OperationsSettings = OperationsSettings()
+    audit: AuditSettings = AuditSettings()
+    retention: RetentionSettings = RetentionSettings()
+    growth: GrowthSettings = GrowthSettings()
+    page: PageSettings = PageSettings()
+    fleet: FleetSettings = FleetSettings()
+
+    @field_validator("fleet")
+    @classmethod
+    def _fleet_has_a_journal(cls, value: FleetSettings, info: ValidationInfo) -> FleetSettings:
+        if value.configured and not info.data.get("journal", JournalSettings(path="bad")).path:
+            raise ValueError("events that are sent onwards have to be kept until they arrive; set journal.path")
+        return value
 
     @field_validator("cameras")
     @classmethod
@@ -146,13 +188,25 @@ class StreamSettings(Settings):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"camera names must differ; '{twice[0]}' stands twice")
+        for camera in cameras:
+            strange = sorted(set(camera.next_to) - (set(names) - {camera.name}))
+            if strange:
+                raise ValueError(f"next_to of camera '{camera.name}': '{strange[0]}' is no other camera of this file")
         return cameras
 
 
 # What a reload may change; the rest needs a restart and is refused before anything is applied.
-RELOADABLE = ("cameras", "tracking", "match", "scheduling", "min_score", "status_every_s", "gallery")
+RELOADABLE = (
+    "cameras", "tracking", "match", "describe", "sightings", "scheduling", "min_score", "status_every_s", "gallery",
+)  # fmt: skip
+
+# ... and of sections that else need a restart: how long things are kept.
+RELOADABLE_PARTS = {
+    "journal": ("keep_hours", "max_mb"), "history": ("keep_hours",), "record": ("keep_hours", "max_mb"),
+    "retention": ("expired_days",), "audit": ("keep_days",),
+}  # fmt: skip
 
 
 def default_bundle() -> Path:
     """The bundle that ships with the project."""
-    return Path(__file__).resolve().parent.parent / "models" / "edge"
+    return shipped("models/edge")

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
+import io
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import personsearch.train  # noqa: F401  (before PyTorch: how its threads wait)
+
+# isort: split
 import pytest
+
+# PyTorch's threads wait for each other by spinning. The networks here are tiny, so on a busy machine that is most of
+# what they do: an export took 66 s of processor time instead of 19. Read when the library loads, here and by `run`.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 
-from personsearch.train.checkpoint import save_checkpoint
-from personsearch.train.network import PersonSearch
+from personsearch.train.model.network import PersonSearch
 from personsearch.train.settings import TrainSettings
+from personsearch.train.weights.checkpoint import save_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -37,13 +53,33 @@ def tiny_config(out: Path, **model: object) -> dict:
     }
 
 
-def run(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run one of the project's scripts as a user would; gives exit status and output."""
     command = [sys.executable, *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    return subprocess.run(
-        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout, env=environment, check=False
-    )
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    ) as process:  # fmt: skip
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:  # with whatever it started, which else would keep the pipes open for ever
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def call(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`run` inside this process: for wrong input, where starting Python and PyTorch anew takes seconds and shows
+    nothing. Each command has its real start in other tests."""
+    module = importlib.import_module(f"personsearch.{script.removesuffix('.py').replace('/', '.')}")
+    out, err = io.StringIO(), io.StringIO()
+    command = [script, *map(str, arguments)]
+    with patch.object(sys, "argv", command), redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = module.main()
+        except SystemExit as end:  # argparse
+            status = end.code
+    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
 
 
 def assert_user_error(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -98,3 +134,51 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("real frames and videos (../shared) are not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="module")  # a box that goes on would slow down all other tests
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A box with the page (`page_box.Box`), started once for all tests that need one, with its engine ready."""
+    sys.path.insert(0, str(REPOSITORY / "tests" / "faults"))
+    from page_box import box_with_page
+
+    with box_with_page(tmp_path_factory.mktemp("page"), match={"candidates": True}) as box:
+        box.running.ready(300)
+        yield box
+
+
+LEFT_OPEN: list[object] = []  # by tests that failed
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A context of ZeroMQ that is collected while its sockets are open waits for them for ever: what a failed test has
+    left behind is kept, or a later test would hang."""
+    report = yield
+    if report.failed:
+        import zmq
+
+        contexts = [thing for thing in gc.get_objects() if type(thing) is zmq.Context]
+        LEFT_OPEN.extend(context for context in contexts if not context.closed)
+    return report
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[str]:
+    """A Postgres with pgvector for the centre's tests, as a DSN; skips where there is none."""
+    from centre_parts import postgres
+
+    with postgres() as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def dsn(database_server: str) -> str:
+    """A database of its own for each test, with the centre's schema."""
+    from centre_parts import new_database
+
+    from personsearch.centre.database.migrate import migrate
+
+    found = new_database(database_server)
+    migrate(found)
+    return found

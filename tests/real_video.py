@@ -11,36 +11,30 @@ video as fast as it can, and runtime/subscribe.py hears the events.
 An appearance counts as reported if an event names the person there (IoU >= 0.5 with the annotated box). Frames that
 a person was enrolled from do not count, and neither do names given to somebody whom the ground truth leaves without an
 identity: often they are the same people, mostly hidden. The ground truth gives people who leave and come back a new
-number; where pictures show that two numbers are one person (SECOND_NUMBERS), they count as one.
+number; where pictures show that two numbers are one person (tests/ground_truth.py), they count as one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import yaml
+from box_run import REPOSITORY, enrol, hear_matches
+from ground_truth import one_number_each
 from split_camera import write_video
 
 from personsearch.core.boxes import iou
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.metrics import frame_number
 from personsearch.core.records import ImageTruth, Query
-from personsearch.train.prw import load_prw
+from personsearch.train.data.prw import load_prw
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 SAME_IOU = 0.5
-SECOND_NUMBERS = {91: 85, 95: 80, 82: 88}  # seen by eye: same face, hair, jacket, trousers and shoes
 
 
 def main() -> int:
@@ -92,49 +86,19 @@ def _main() -> int:
     return 0
 
 
-def one_number_each(truth: ImageTruth) -> ImageTruth:
-    identities = np.array([SECOND_NUMBERS.get(int(i), int(i)) for i in truth.identities], np.int64)
-    return replace(truth, identities=identities)
-
-
 def stream(
     folder: Path, video: Path, arguments: argparse.Namespace, queries: list[Query], truths: dict[str, ImageTruth]
 ) -> tuple[list[dict], str]:
     """The match events of the whole video, through the real programs."""
-    gallery, endpoint = folder / "people.gallery", f"ipc://{folder}/events"
+    gallery = folder / "people.gallery"
     for query in queries:
-        x1, y1, x2, y2 = query.box
-        run("runtime/enroll.py", "--bundle", arguments.bundle, "--gallery", gallery, "--name", f"P{query.identity}",
-            "--image", truths[query.image].path, "--box", f"{x1},{y1},{x2 - x1},{y2 - y1}")  # fmt: skip
+        enrol(arguments.bundle, gallery, f"P{query.identity}", truths[query.image].path, query.box)
     match = {"repeat_s": 0} | ({} if arguments.threshold is None else {"threshold": arguments.threshold})
-    (folder / "cams.yaml").write_text(yaml.safe_dump({
+    settings = {
         "bundle": arguments.bundle, "gallery": str(gallery), "match": match,
         "cameras": [{"name": "square", "url": str(video.resolve()), "pace": "fast"}],
-        "publish": {"endpoint": endpoint, "replay": f"ipc://{folder}/replay"},
-    }), encoding="utf-8")  # fmt: skip
-    heard = folder / "events.jsonl"
-    with open(heard, "w") as file:
-        listener = subprocess.Popen(
-            [sys.executable, "runtime/subscribe.py", "--connect", endpoint, "--topic", "match.", "--json"],
-            cwd=REPOSITORY, stdout=file, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-        try:
-            record = ["--record", arguments.record] if arguments.record else []
-            log = run("runtime/stream.py", "--cams", folder / "cams.yaml", *record)
-            time.sleep(1.0)  # the socket's last events
-        finally:
-            listener.send_signal(signal.SIGINT)
-            listener.wait(10)
-    return [json.loads(line) for line in heard.read_text().splitlines()], log
-
-
-def run(*command: object) -> str:
-    result = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        raise UserError(f"{command[0]} ended with {result.returncode}: {result.stderr.strip()[-400:]}")
-    return result.stdout
+    }  # fmt: skip
+    return hear_matches(folder, settings, arguments.record)
 
 
 def count(

@@ -22,9 +22,9 @@ from scipy.io import savemat
 
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.records import ImageTruth
-from personsearch.train.footage import QUERIES
-from personsearch.train.prw import load_prw
-from personsearch.train.samples import read_image
+from personsearch.train.data.prw import load_prw
+from personsearch.train.data.samples import read_image
+from personsearch.train.teaching.footage import QUERIES
 
 FPS = 15
 LEAST_SIGHTINGS = 2 * len(QUERIES)

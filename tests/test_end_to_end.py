@@ -13,56 +13,16 @@ import onnx
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, assert_user_error, liven, run, tiny_config
+from conftest import REPOSITORY, assert_user_error, call, liven, run
 
 from personsearch.core.bundle import read_manifest
 from personsearch.core.errors import BundleError, GalleryError
-from personsearch.core.street import Street, StreetSettings
+from personsearch.core.street.street import Street, StreetSettings
 from personsearch.export.fold import fold
-from personsearch.runtime.gallery import Gallery, load_gallery
-from personsearch.train.checkpoint import load_checkpoint
-from personsearch.train.network import PersonSearch
+from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
+from personsearch.runtime.decisions.gallery_file import load_gallery, save_gallery
+from personsearch.train.model.network import PersonSearch
 from personsearch.train.settings import ModelSettings
-
-
-def write_config(folder: Path, **changes: object) -> Path:
-    content = tiny_config(folder / "run")
-    for key, value in changes.items():
-        content[key] = value
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
-def test_a_stopped_run_resumes_exactly(tmp_path: Path) -> None:
-    config = write_config(tmp_path)
-    whole = run("train/run.py", "--config", config, f"out={tmp_path}/whole")
-    assert whole.returncode == 0, whole.stderr
-    assert "mAP" in whole.stdout
-    summary = (tmp_path / "whole" / "summary.md").read_text()
-    assert all(words in summary for words in ("training images", "| mAP |", "curves.png", "steps_per_epoch: 3"))
-    assert (tmp_path / "whole" / "curves.png").stat().st_size > 5000
-    from personsearch.core.config import load_settings
-    from personsearch.train.loop import Trainer
-    from personsearch.train.settings import TrainSettings
-
-    settings = load_settings(config, TrainSettings, [f"out={tmp_path}/parts"])
-    torch.set_num_threads(2)  # as in the other process: sums in another order would grow apart
-    first = Trainer(settings)
-    first.network.train()
-    for number, batches in enumerate(first.batches(), start=1):
-        first.train_step(batches)
-        if number == 2:
-            break
-    first.save("last.pth")
-    resumed = run("train/run.py", "--config", config, "--resume", f"out={tmp_path}/parts")
-    assert resumed.returncode == 0, resumed.stderr
-    a, b = (load_checkpoint(tmp_path / name / "last.pth") for name in ("whole", "parts"))
-    for part in ("model", "identity"):
-        worst = max(float((a[part][k].double() - b[part][k].double()).abs().max()) for k in a[part])
-        assert worst < 1e-5, part
-    refused = run("train/run.py", "--config", config, f"out={tmp_path}/parts")
-    assert_user_error(refused, "--resume")
 
 
 @pytest.mark.parametrize(
@@ -116,17 +76,17 @@ def test_wrong_checkpoints_are_explained(tmp_path: Path) -> None:
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut")
     torch.save({"state_dict": {}}, tmp_path / "other.pth")
     for name in ("cut.pth", "other.pth", "none.pth"):
-        assert_user_error(run("export/to_trt.py", tmp_path / name, "--out", tmp_path / "b"), name)
+        assert_user_error(call("export/to_trt.py", tmp_path / name, "--out", tmp_path / "b"), name)
     assert not (tmp_path / "b").exists()
 
 
 def test_gallery_is_bound_to_its_model_and_never_pickled(tmp_path: Path) -> None:
     gallery = Gallery("a" * 16, 4)
-    gallery.add("Ada", np.array([1, 0, 0, 0]))
-    gallery.add("Ada", np.array([0, 1, 0, 0]))
-    gallery.save(tmp_path / "g")
+    gallery.add("Ada", EnrolledView(np.array([1, 0, 0, 0])))
+    gallery.add("Ada", EnrolledView(np.array([0, 1, 0, 0])))
+    save_gallery(gallery, tmp_path / "g")
     again = load_gallery(tmp_path / "g", "a" * 16, 4)
-    assert again.similarities(np.array([[0, 1, 0, 0]], np.float32)).tolist() == [[1.0]]
+    assert again.embeddings.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
     assert (tmp_path / "g").stat().st_mode & 0o077 == 0
     with pytest.raises(GalleryError, match="enrol anew"):
         load_gallery(tmp_path / "g", "b" * 16, 4)
@@ -154,9 +114,11 @@ def street_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, 
 def test_enrol_stream_and_subscribe_with_the_shipped_model(street_files, shipped_bundle, tmp_path: Path) -> None:
     video, picture, box = street_files
     gallery = tmp_path / "people.gallery"
-    enrolled = run("runtime/enroll.py", "--gallery", gallery, "--name", "Ada", "--image", picture, "--box", box)
+    given = ("--image", picture, "--box", box, "--keep-crops", "--label", "staff")
+    enrolled = run("runtime/enroll.py", "--gallery", gallery, "--name", "Ada", *given)
     assert enrolled.returncode == 0, enrolled.stderr
-    assert "Ada\t1 view" in run("runtime/enroll.py", "--gallery", gallery, "--list").stdout
+    shown = run("runtime/enroll.py", "--gallery", gallery, "--show", "Ada").stdout
+    assert all(words in shown for words in ("Ada\t1 view", "[staff]", "person.png, picture kept")), shown
     several = run("runtime/enroll.py", "--gallery", gallery, "--name", "Bo", "--image", picture)
     assert_user_error(several, "people found", "--box")
     cams = tmp_path / "cams.yaml"
@@ -183,12 +145,13 @@ def test_enrol_stream_and_subscribe_with_the_shipped_model(street_files, shipped
     assert "total:" in output
     events = [json.loads(line) for line in heard.stdout.splitlines()]
     assert len(events) == 2, log
-    schema = json.loads((REPOSITORY / "runtime" / "event.schema.json").read_text())
+    schema = json.loads((REPOSITORY / "runtime" / "delivery" / "event.schema.json").read_text())
     for event in events:
         jsonschema.validate(event, schema)
         assert event["person"] == "Ada"
     assert events[1]["sequence"] > events[0]["sequence"]
-    assert cv2.VideoCapture(str(tmp_path / "rec" / "file.avi")).read()[0]
+    (video,) = (tmp_path / "rec").glob("file.*.mp4")
+    assert cv2.VideoCapture(str(video)).read()[0]
     assert run("runtime/enroll.py", "--gallery", gallery, "--remove", "Ada").returncode == 0
     assert_user_error(run("runtime/stream.py", "--cams", cams), "nobody is enrolled")
 
@@ -196,8 +159,8 @@ def test_enrol_stream_and_subscribe_with_the_shipped_model(street_files, shipped
 def test_an_unopenable_camera_ends_with_one_line(tmp_path: Path, shipped_bundle: Path) -> None:
     manifest = read_manifest(shipped_bundle)
     gallery = Gallery(manifest.model_hash, manifest.dimensions)
-    gallery.add("Ada", np.eye(manifest.dimensions)[0])
-    gallery.save(tmp_path / "g")
+    gallery.add("Ada", EnrolledView(np.eye(manifest.dimensions)[0]))
+    save_gallery(gallery, tmp_path / "g")
     cams = tmp_path / "cams.yaml"
     for url, word in (
         (str(tmp_path / "none.avi"), "no such file"),

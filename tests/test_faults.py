@@ -11,7 +11,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "faults"))
 from harness import Unavailable
 from run import FAULTS, Fault
 
+# Rows whose kind has a quicker test as well; `pytest -m slow tests/test_faults.py`, or the long form.
+LONG = {
+    "file on a busy machine", "no descriptors left for helpers", "output goes away", "ten thousand people",
+    "kill -9 while the gallery changes", "forgotten while the stream runs", "operator's page killed",
+    "still scene, capture process killed", "webhook's receiver down, box restarted",
+    "history: kill -9 while it and a video are written", "engine dies, camera goes away in a visit",
+    "password in a camera URL", "malformed input", "bad configuration on reload",
+}  # fmt: skip
 
+
+@pytest.mark.slow
 def test_the_runtime_survives_a_soak() -> None:
     """In a process of its own: the memory of this one grows and shrinks with the other tests' libraries."""
     result = run("tests/faults/run.py", "--short", "--only", "soak")
@@ -19,7 +29,12 @@ def test_the_runtime_survives_a_soak() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [f for f in FAULTS if f.name != "soak"], ids=lambda fault: fault.name.replace(" ", "_")
+    "fault",
+    [
+        pytest.param(f, id=f.name.replace(" ", "_"), marks=[pytest.mark.slow] if f.name in LONG else [])
+        for f in FAULTS
+        if f.name != "soak"
+    ],
 )
 def test_the_runtime_survives(fault: Fault) -> None:
     logging.disable(logging.CRITICAL)

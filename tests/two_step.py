@@ -23,14 +23,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from personsearch.core.engines import BundleSearcher
+from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.evaluation import Searcher, run_model, score_run
 from personsearch.core.metrics import not_within
 from personsearch.core.records import Detections, ImageTruth, Query
-from personsearch.train.prw import load_prw
-from personsearch.train.samples import read_image
-from personsearch.train.teacher import EmbeddingTeacher
+from personsearch.train.data.prw import load_prw
+from personsearch.train.data.samples import read_image
+from personsearch.train.teaching.teacher import EmbeddingTeacher
 
 SIDE, PAD, NMS_IOU, WORKING_POINT = 416, 114, 0.6, 0.2
 TURN = 10  # frames

@@ -5,16 +5,19 @@ Finds and follows people in unlabelled footage, takes ProtoNorm's statistics fro
 on them, averages these with the old ones (so that other people are not forgotten), reports figures before and after on
 a held-out part of the footage, and names the best. `--steps 0` takes the statistics only, within a minute or two. A
 large re-identification network as --teacher (an .xml or .onnx file) makes it better, a YOLOX --detector finds more
-people. Ctrl-C is safe: the same command goes on where it stopped.
+people. --across also links people over the cameras, and judges by finding them in another camera. Ctrl-C is safe: the
+same command goes on where it stopped.
 The footage's frames stay in --out: delete the folder when you are done.
 """
 
 from __future__ import annotations
 
-import argparse
+import re
 import sys
 
+from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
+from personsearch.core.resources import here_or_shipped
 
 
 def main() -> int:
@@ -22,9 +25,9 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--video", required=True, nargs="+", help="video files, webcam numbers or stream URLs")
-    parser.add_argument("--bundle", default="models/edge", help="what to start from; needs its weights.pth")
+    parser.add_argument("--bundle", type=here_or_shipped, default="models/edge", help="start; needs its weights.pth")
     parser.add_argument("--out", default="runs/adapt", help="folder of labels, checkpoints and the report")
     parser.add_argument("--detector", default="", help="YOLOX ONNX file (default: the bundle's own detections)")
     parser.add_argument("--teacher", default="", help="re-identification network to learn from (default: tracks only)")
@@ -35,6 +38,11 @@ def _main() -> int:
     parser.add_argument("--batch", type=int, default=8, help="frames per step")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate")
     parser.add_argument("--share", type=float, default=0.5, help="of the new weights, averaged with the old ones")
+    parser.add_argument("--across", action="store_true", help="link people over cameras: each source is a camera")
+    parser.add_argument(
+        "--travel", nargs="+", default=[], metavar="A:B:SECONDS-SECONDS",
+        help="with --across: how long the way between sources A and B takes (1 = the first, all begin at one moment)",
+    )  # fmt: skip
     arguments = parser.parse_args()
     if not 0 < arguments.share <= 1:
         raise UserError("--share must be above 0 and at most 1")
@@ -44,16 +52,31 @@ def _main() -> int:
         raise UserError("--every and --batch must be at least 1, --rate positive, --steps and --frames not negative")
     if arguments.frames == 0 and any("://" in v and not v.startswith("file:") for v in arguments.video):
         raise UserError("a stream has no end: give --frames N")
-    from personsearch.train.adaptation import AdaptOptions, adapt
+    if arguments.across and len(arguments.video) < 2:
+        raise UserError("--across needs at least two sources in --video, got one")
+    if arguments.travel and not arguments.across:
+        raise UserError("--travel says when people may be linked over cameras: give --across as well")
+    travel = dict(travel_time(text, len(arguments.video)) for text in arguments.travel)
+    from personsearch.train.teaching.adaptation import AdaptOptions, adapt
 
     return adapt(
         AdaptOptions(
-            videos=tuple(arguments.video), bundle=arguments.bundle, out=arguments.out, detector=arguments.detector,
+            videos=tuple(arguments.video), bundle=str(arguments.bundle), out=arguments.out, detector=arguments.detector,
             teacher=arguments.teacher, every=arguments.every, max_frames=arguments.frames,
             held_out=arguments.held_out, steps=arguments.steps, batch=arguments.batch, rate=arguments.rate,
-            share=arguments.share,
+            share=arguments.share, across=arguments.across, travel=travel,
         )
     )  # fmt: skip
+
+
+def travel_time(text: str, sources: int) -> tuple[tuple[int, int], tuple[float, float]]:
+    """`1:2:5-30` -> ((1, 2), (5.0, 30.0)). Raises UserError for anything else."""
+    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
+    if found:
+        one, other, least, most = int(found[1]), int(found[2]), float(found[3]), float(found[4])
+        if one != other and min(one, other) >= 1 and max(one, other) <= sources and least <= most:
+            return (one, other), (least, most)
+    raise UserError(f"--travel {text}: expected A:B:LEAST-MOST, as 1:2:5-30, with two of the {sources} sources")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ the start of a fine-tuning as start.pth.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
+from personsearch.core.commands import command_line
 from personsearch.core.config import parse_size
 from personsearch.core.errors import CheckpointError, UserError, run_main
 
@@ -22,7 +22,7 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("start", type=Path, help="checkpoint before training")
     parser.add_argument("trained", type=Path, help="checkpoint after training")
     parser.add_argument("--share", type=float, default=0.5, help="of the trained weights, 0 to 1 (default 0.5)")
@@ -41,7 +41,7 @@ def _main() -> int:
     given = parser.parse_args()
     if not 0 <= given.share <= 1:
         raise UserError(f"--share: expected a number from 0 to 1, got {given.share}")
-    from personsearch.train.checkpoint import save_checkpoint
+    from personsearch.train.weights.checkpoint import save_checkpoint
 
     content = blend(given.start, given.trained, given.share)
     if given.people:
@@ -58,7 +58,7 @@ def blend(start: Path, trained: Path, share: float) -> dict[str, Any]:
 
     Raises CheckpointError if the two are not of one network.
     """
-    from personsearch.train.checkpoint import load_checkpoint
+    from personsearch.train.weights.checkpoint import load_checkpoint
 
     first, last = load_checkpoint(start), load_checkpoint(trained)
     before, after = first["model"], last["model"]
@@ -75,7 +75,8 @@ def resize_people(content: dict[str, Any], text: str) -> None:
 
     Only the weights of its last spatial sum depend on the size; they are interpolated.
     """
-    from personsearch.train.reid_weights import resized_pool
+    from personsearch.train.weights.checkpoint import checkpoint_settings
+    from personsearch.train.weights.reid_weights import resized_pool
 
     height, width = parse_size("--people", text)
     if not height or not width or height % 16 or width % 16:
@@ -84,6 +85,7 @@ def resize_people(content: dict[str, Any], text: str) -> None:
     if weight is None:
         raise CheckpointError("--people needs a checkpoint with model.roi.head: omniscale")
     content["model"]["head.pool.weight"] = resized_pool(weight, (height // 16, width // 16))
+    content["config"] = checkpoint_settings(content, "--people").model_dump(mode="json")
     content["config"]["model"]["roi"] |= {"height": height, "width": width}
 
 
@@ -93,12 +95,13 @@ def renew_statistics(content: dict[str, Any], batches: int) -> None:
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
-    from personsearch.train.checkpoint import build_network, checkpoint_settings
-    from personsearch.train.samples import Samples, WeightedDraws, collate
+    from personsearch.train.data.samples import Samples, WeightedDraws, collate
+    from personsearch.train.sides import fit_of
+    from personsearch.train.weights.checkpoint import build_network, checkpoint_settings
 
     settings = checkpoint_settings(content, "blend")
     network = build_network(content, "blend")
-    samples = Samples(settings.data, network.canvas, seed=settings.seed)
+    samples = Samples(settings.data, fit_of(settings.model), seed=settings.seed)
     draws = WeightedDraws(samples.weights, settings.optimiser.batch, settings.seed, 0, batches, 0, 1)
     network.train()
     norms = [m for m in network.modules() if hasattr(m, "running_mean") and hasattr(m, "momentum") and m.training]

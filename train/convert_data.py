@@ -7,15 +7,14 @@ and `split`. --format prw, cuhk: the benchmark's folder. --format street: frames
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from personsearch.core.errors import DataError, UserError, run_main
+from personsearch.core.commands import command_line
+from personsearch.core.errors import UserError, run_main
 
 MIN_APPEARANCES = 2  # an identity is a query only if it can be found somewhere else
 
@@ -25,7 +24,7 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--format", choices=("coco", "prw", "cuhk", "street"), required=True)
     parser.add_argument("--root", default="", help="the COCO file, or the data set's folder")
     parser.add_argument("--images", default="", help="coco: folder of the images (default: the file's own folder)")
@@ -42,7 +41,7 @@ def _main() -> int:
         convert_coco(arguments.root, arguments.images, out, arguments.identity_key, arguments.split)
     else:
         convert_splits(SourceSettings(format=arguments.format, root=arguments.root), out)
-    from personsearch.train.json_data import read_people
+    from personsearch.train.data.json_data import read_people
 
     content = read_people(out)
     people = sum(len(frame.people) for frame in content.images)
@@ -54,9 +53,10 @@ def convert_splits(source: Any, out: Path, shrink: int = 1) -> None:
     """Both splits of a source. The street's frames are drawn and written, `shrink` times smaller; other frames stay."""
     import cv2
 
-    from personsearch.train.json_data import Frame, Person, QueryEntry, save_json
-    from personsearch.train.samples import load_split, read_image
-    from personsearch.train.street_data import StreetImages
+    from personsearch.core.pictures import write_picture
+    from personsearch.train.data.json_data import Frame, Person, QueryEntry, save_json
+    from personsearch.train.data.samples import load_split, read_image
+    from personsearch.train.data.street_data import StreetImages
 
     frames, queries = [], []
     for split in ("train", "test"):
@@ -65,12 +65,11 @@ def convert_splits(source: Any, out: Path, shrink: int = 1) -> None:
         for truth in data.images:
             if StreetImages.owns(truth.path):
                 path = out / "frames" / f"{split}_{truth.name}"
-                path.parent.mkdir(parents=True, exist_ok=True)
                 image = read_image(truth)
                 if shrink > 1:
                     size = (image.shape[1] // shrink, image.shape[0] // shrink)
                     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-                cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                write_picture(path, image)
             else:
                 path = Path(truth.path)
             names[truth.name] = os.path.relpath(path, out)
@@ -95,46 +94,19 @@ def convert_coco(file: str, images: str, out: Path, identity_key: str, split: st
 
     In the test split the largest box of every identity seen in at least two images becomes a query.
     """
-    from personsearch.train.json_data import Frame, Person, QueryEntry, save_json
+    from personsearch.train.data.coco import read_coco
+    from personsearch.train.data.json_data import QueryEntry, save_json
 
     path = Path(file)
-    try:
-        content = json.loads(path.read_bytes())
-        pictures = {entry["id"]: entry for entry in content["images"]}
-        annotations, categories = content["annotations"], content.get("categories", [])
-    except OSError:
-        raise DataError(f"{path}: not found; --root must name a COCO annotation file") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a COCO annotation file with images and annotations ({error})") from None
-    wanted = {c["id"] for c in categories if c.get("name") == "person"} or {c["id"] for c in categories}
-    if len(wanted) > 1:
-        raise DataError(f"{path}: has {len(wanted)} categories, but none is called person")
-    people: dict[Any, list[Person]] = {}
-    for number, entry in enumerate(annotations):
-        if entry.get("iscrowd") or (wanted and entry.get("category_id") not in wanted):
-            continue
-        identity = entry.get(identity_key, (entry.get("attributes") or {}).get(identity_key))
-        try:
-            person = Person(box=entry["bbox"], identity=identity)
-            pictures[entry["image_id"]]
-        except (KeyError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"{path}: annotations.{number}: no usable bbox, image_id or identity ({reason})") from None
-        people.setdefault(entry["image_id"], []).append(person)
     folder = Path(images) if images else path.parent
     frames = [
-        Frame(
-            file=os.path.relpath(folder / entry["file_name"], out),
-            camera=entry.get("camera", 0),
-            split=entry.get("split", split),
-            people=tuple(people.get(key, ())),
-        )
-        for key, entry in pictures.items()
+        frame.model_copy(update={"file": os.path.relpath(folder / frame.file, out)})
+        for frame in read_coco(path, identity_key, split)
     ]
     places: dict[int, list[QueryEntry]] = {}
     for frame in frames:
         for person in frame.people if frame.split == "test" else ():
-            if person.identity is not None:
+            if person.identity is not None and min(person.box[2:]) > 0:
                 query = QueryEntry(file=frame.file, box=person.box, identity=person.identity)
                 places.setdefault(person.identity, []).append(query)
     queries = [

@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""The paper's experiments: `python train/experiments.py toy|ablation [--out DIR] [--seeds 3]`.
+"""The paper's experiments: `python train/experiments.py toy|ablation|proposals [--out DIR] [--seeds 3]`.
 
 toy       Fig. 1: 2-d features under imbalance; seconds
 ablation  Table 2 with two more rows, and Fig. 5 and S1 from the same runs; about a minute of processor time per run on
           the synthetic street. With --format and --root on real data; the paper's network: --config configs/paper.yaml
+proposals Figs. S2 and S3: proposals on people of --format and --root, with the step that LOIM gives each; needs --model
 
-Each writes a table (.md), plots (.png) and the raw results (.json). Finished runs are kept and not repeated.
+The first two write a table (.md), plots (.png) and the raw results (.json); finished runs are kept and not repeated.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from personsearch.core.errors import run_main
+from personsearch.core.commands import command_line
+from personsearch.core.errors import UserError, run_main
+from personsearch.core.files import replace_file
+from personsearch.core.resources import here_or_shipped, shipped
 
-DEFAULT = Path(__file__).resolve().parent.parent / "configs" / "ablation.yaml"
+DEFAULT = shipped("configs/ablation.yaml")
 COLUMNS = ("mAP", "top-1", "re-ID mAP", "re-ID top-1")
 SCALE = {"accuracy": 100, "rare": 100}
 COMPARED = ("none-oim", "bn-oim", "pn-oim")  # Fig. 5 and S1 train all three with the OIM loss
@@ -32,19 +36,23 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("toy", "ablation"))
+    parser = command_line(__doc__)
+    parser.add_argument("experiment", choices=("toy", "ablation", "proposals"))
     parser.add_argument("--out", default="runs/experiments")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--config", default=str(DEFAULT), help="ablation: the network and its schedule")
+    parser.add_argument("--config", type=here_or_shipped, default=DEFAULT, help="ablation: network and schedule")
     parser.add_argument("--format", choices=("street", "prw", "cuhk", "json"), default="street", help="ablation: data")
     parser.add_argument("--root", default="", help="ablation: the data set's folder")
+    parser.add_argument("--model", default="", help="proposals: a checkpoint or a published model")
+    parser.add_argument("--frames", type=int, default=40, help="proposals: training images that they come from")
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 = torch's choice")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
     arguments = parser.parse_args()
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    if arguments.experiment == "toy":
+    if arguments.experiment == "proposals":
+        proposals(out, arguments)
+    elif arguments.experiment == "toy":
         toy(out, arguments.seeds)
     else:
         ablation(out, arguments)
@@ -52,7 +60,7 @@ def _main() -> int:
 
 
 def toy(out: Path, seeds: int) -> None:
-    from personsearch.train.toy import METHODS, ToyScore, draw, score
+    from personsearch.train.paper.toy import METHODS, ToyScore, draw, score
 
     names = [f.name for f in fields(ToyScore)]
     raw = {method: [asdict(score(method, seed)) for seed in range(seeds)] for method in METHODS}
@@ -70,11 +78,30 @@ def toy(out: Path, seeds: int) -> None:
     print("\n".join(lines))
 
 
+def proposals(out: Path, arguments: argparse.Namespace) -> None:
+    from personsearch.train.data.samples import load_split
+    from personsearch.train.paper.proposals import draw_proposals, positive_proposals
+    from personsearch.train.settings import SourceSettings
+    from personsearch.train.weights.checkpoint import load_network
+
+    if not arguments.model or arguments.frames < 1:
+        raise UserError("proposals: expected --model, whose proposals are drawn, and --frames of at least 1")
+    network, _ = load_network(arguments.model)
+    images = load_split(SourceSettings(format=arguments.format, root=arguments.root), "train").images
+    chosen = np.unique(np.linspace(0, len(images) - 1, arguments.frames).astype(int))
+    found = positive_proposals(network, [images[i] for i in chosen])
+    if not found:
+        raise UserError(f"{arguments.model}: has no proposal on a person in these {len(chosen)} images")
+    steps = [one.step for one in found]
+    print(f"{len(found)} proposals on people, LOIM's step {min(steps):.2f} to {max(steps):.2f}")
+    print(draw_proposals(found, out / "figS2.png"))
+
+
 def ablation(out: Path, arguments: argparse.Namespace) -> None:
     import torch
 
     from personsearch.core.config import load_settings
-    from personsearch.train.ablation import ROWS, run_row
+    from personsearch.train.paper.ablation import ROWS, run_row
     from personsearch.train.settings import TrainSettings
 
     if arguments.threads:
@@ -108,8 +135,8 @@ def _data(data: Any, arguments: argparse.Namespace, folder: Path) -> Any:
 
 def report(out: Path, results: list[dict[str, Any]]) -> None:
     """Table 2 and the plots from what is finished."""
-    from personsearch.train.ablation import ROWS
-    from personsearch.train.experiment_plots import plot_head_tail, plot_separability, plot_table
+    from personsearch.train.paper.ablation import ROWS
+    from personsearch.train.paper.experiment_plots import plot_head_tail, plot_separability, plot_table
 
     groups = {row.key: [r for r in results if r["row"] == row.key] for row in ROWS}
     titles = {row.key: row.title for row in ROWS}
@@ -139,8 +166,8 @@ def _spread(values: list[float], digits: int = 1) -> str:
 
 
 def _write(out: Path, name: str, lines: list[str], raw: object) -> None:
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (out / f"{name}.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+    replace_file(out / f"{name}.md", ("\n".join(lines) + "\n").encode())
+    replace_file(out / f"{name}.json", f"{json.dumps(raw, indent=1)}\n".encode())
 
 
 if __name__ == "__main__":

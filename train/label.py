@@ -8,11 +8,12 @@ long as they can be followed.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
+from personsearch.core.resources import here_or_shipped
 
 
 def main() -> int:
@@ -20,7 +21,7 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--video", required=True, nargs="+", help="video files, webcam numbers or stream URLs")
     parser.add_argument("--detector", required=True, help="YOLOX ONNX file, class 0 = person")
     parser.add_argument("--out", required=True, help="a new folder for the data set")
@@ -29,13 +30,13 @@ def _main() -> int:
     parser.add_argument("--width", type=int, default=960, help="detector input width, a multiple of 32")
     parser.add_argument("--score", type=float, default=0.3, help="keep boxes with at least this score")
     parser.add_argument("--tracks", action="store_true", help="follow people to give them identities")
-    parser.add_argument("--bundle", default="models/edge", help="embeds people for --tracks")
+    parser.add_argument("--bundle", type=here_or_shipped, default="models/edge", help="embeds people for --tracks")
     arguments = parser.parse_args()
     if arguments.every < 1 or arguments.width < 32 or arguments.width % 32:
         raise UserError("--every must be at least 1 and --width a multiple of 32")
-    from personsearch.core.engines import BundleSearcher
-    from personsearch.train.detector_teacher import DetectorTeacher
-    from personsearch.train.footage import label_footage
+    from personsearch.core.engines.searcher import BundleSearcher
+    from personsearch.train.teaching.detector_teacher import DetectorTeacher
+    from personsearch.train.teaching.footage import label_footage
 
     out = Path(arguments.out)
     if (out / "people.json").exists():

@@ -7,18 +7,19 @@ and used as `init`; with --conv5-protonorm also OIMNet+++, whose weights have th
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personsearch.core.commands import command_line
 from personsearch.core.errors import CheckpointError, run_main
+from personsearch.core.resources import shipped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CONFIG = Path(__file__).resolve().parent.parent / "configs" / "official.yaml"
+CONFIG = shipped("configs/official.yaml")
 # Where each part of the released network lives in ours. Longer prefixes win.
 PARTS = {
     "backbone.": "stem.",
@@ -46,12 +47,12 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("checkpoint", help="a released checkpoint")
     parser.add_argument("--out", required=True, help="the file to write")
     parser.add_argument("--conv5-protonorm", action="store_true", help="the checkpoint is OIMNet+++")
     arguments = parser.parse_args()
-    from personsearch.train.checkpoint import save_checkpoint
+    from personsearch.train.weights.checkpoint import save_checkpoint
 
     content = convert(arguments.checkpoint, arguments.conv5_protonorm)
     save_checkpoint(arguments.out, content)
@@ -66,17 +67,11 @@ def convert(path: str | Path, conv5_protonorm: bool = False) -> dict[str, Any]:
     import torch
 
     from personsearch.core.config import load_settings
-    from personsearch.train.checkpoint import fill
-    from personsearch.train.network import PersonSearch
+    from personsearch.train.model.network import PersonSearch
     from personsearch.train.settings import TrainSettings
+    from personsearch.train.state import fill, read_torch, state_of
 
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: not found; expected a checkpoint of the released OIMNet++ code") from None
-    except Exception as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]})") from None
-    state = state.get("model", state) if isinstance(state, dict) else {}
+    state = state_of(read_torch(path, "a checkpoint of the released OIMNet++ code"), path)
     ours, tables = rename(state, path)
     settings = load_settings(CONFIG, TrainSettings)
     norm = "protonorm" if "norm.running_mean" in ours else "none"

@@ -7,17 +7,16 @@ frames are letterboxed to the configured canvas; weights are random, so proposal
 
 from __future__ import annotations
 
-import argparse
 import json
-import resource
 import sys
 import tempfile
-import time
-from pathlib import Path
 
+from personsearch.core.commands import command_line
 from personsearch.core.errors import run_main
+from personsearch.core.files import replace_file
+from personsearch.core.resources import here_or_shipped, shipped
 
-DEFAULT = Path(__file__).resolve().parent.parent / "configs" / "paper.yaml"
+DEFAULT = shipped("configs/paper.yaml")
 
 
 def main() -> int:
@@ -25,61 +24,29 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default=str(DEFAULT))
+    parser = command_line(__doc__)
+    parser.add_argument("--config", type=here_or_shipped, default=DEFAULT)
     parser.add_argument("--steps", type=int, default=1, help="timed steps, after one to warm up")
     parser.add_argument("--rows", type=int, default=12, help="operations to list; 0 = time without the profiler")
     parser.add_argument("--json", default="", metavar="FILE", help="write the figures")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example optimiser.batch=2")
     arguments = parser.parse_args()
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
     from personsearch.core.config import load_settings
-    from personsearch.train.loop import Trainer
+    from personsearch.train.loop.profiling import profile_steps
+    from personsearch.train.loop.trainer import Trainer
     from personsearch.train.settings import DataSettings, SourceSettings, TrainSettings
 
     street = SourceSettings(format="street", frames=16, identities=40, cameras=4, people=8)
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(arguments.config, TrainSettings, [*arguments.overrides, f"out={folder}"])
+        settings = settings.model_copy(update={"init_resnet": "", "from_scratch": True})
         data = DataSettings(train=(street,), test=street, workers=0, augment=settings.data.augment)
         trainer = Trainer(settings.model_copy(update={"data": data}))
-        trainer.network.train()
-        cuda = trainer.device.type == "cuda"
-        groups = trainer.batches()
-        trainer.train_step(next(groups))
-        ready = [next(groups) for _ in range(arguments.steps)]
-        if cuda:
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
-        began, worked = time.perf_counter(), time.process_time()
-        if arguments.rows:
-            with profile(activities=activities) as record:
-                for batches in ready:
-                    trainer.train_step(batches)
-        else:
-            for batches in ready:
-                trainer.train_step(batches)
-        if cuda:
-            torch.cuda.synchronize()
-        seconds = (time.perf_counter() - began) / arguments.steps
-        cpu_seconds = (time.process_time() - worked) / arguments.steps
-    images = settings.optimiser.batch * settings.optimiser.accumulate
-    memory = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    figures = {
-        "images_per_s": round(images / seconds, 4), "s_per_step": round(seconds, 3),
-        "cpu_s_per_step": round(cpu_seconds, 2), "images_per_step": images,
-        "peak_memory_gb": round(memory / 1e9, 2), "device": str(trainer.device), "threads": torch.get_num_threads(),
-        "canvas": [settings.model.height, settings.model.width], "backbone": settings.model.backbone,
-        "checkpointing": settings.model.checkpointing, "amp": settings.optimiser.amp,
-    }  # fmt: skip
-    if arguments.rows:
-        order = "self_cuda_time_total" if cuda else "self_cpu_time_total"
-        print(record.key_averages().table(sort_by=order, row_limit=arguments.rows, max_name_column_width=45))
+        figures, table = profile_steps(trainer, arguments.steps, rows=arguments.rows, preloaded=True)
+    print(table)
     print(json.dumps(figures))
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        replace_file(arguments.json, f"{json.dumps(figures, indent=1)}\n".encode())
     return 0
 
 

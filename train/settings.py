@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from personsearch.core.config import Settings
+
+
+def _fraction(value: object) -> object:
+    """`1/30` as YAML reads it, a text -> the nearest number; anything else is left to the type's own check."""
+    over, slash, under = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if not slash:
+        return value
+    try:
+        return float(over) / float(under)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("expected a number or a fraction such as 1/30") from None
+
+
+Fraction = Annotated[float, BeforeValidator(_fraction)]
 
 
 class RpnSettings(Settings):
@@ -31,6 +45,7 @@ class RoiSettings(Settings):
     positive_iou: float = Field(0.5, gt=0, le=1)
     score: Literal["head", "fused", "rpn"] = "head"
     embed: Literal["proposal", "refined"] = "proposal"
+    two_stages: bool = False  # SeqNet: a first head refines the proposals, class and embedding are learned on its boxes
     nms_iou: float = Field(0.4, gt=0, le=1)
     min_score: float = Field(0.5, ge=0, le=1)
 
@@ -41,14 +56,15 @@ class IdentitySettings(Settings):
     norm_background: bool = True
     loss: Literal["loim", "oim"] = "loim"
     oim_momentum: float = Field(0.5, ge=0, le=1)
-    temperature: float = Field(1 / 30, gt=0)
+    temperature: Fraction = Field(1 / 30, gt=0)
     min_step: float = Field(0.0, ge=0, le=1)
     max_step: float = Field(0.9, ge=0, le=1)
     queue: int = Field(500, ge=0)
 
 
 class ModelSettings(Settings):
-    backbone: Literal["csp_nano", "resnet50"] = "csp_nano"
+    backbone: Literal["csp_nano", "resnet50", "convnext_tiny", "convnext_base", "swin_s"] = "csp_nano"
+    fit: Literal["canvas", "sides"] = "canvas"
     height: int = Field(384, ge=32)
     width: int = Field(640, ge=32)
     conv5_protonorm: bool = False
@@ -60,9 +76,19 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _multiple_of_stride(self) -> ModelSettings:
-        stride = 32 if self.backbone == "csp_nano" else 1
+        if self.conv5_protonorm and self.backbone != "resnet50":
+            raise ValueError("conv5_protonorm needs backbone resnet50; the others have no BatchNorm in their head")
+        if self.roi.two_stages and (self.roi.score, self.roi.embed) != ("head", "proposal"):
+            raise ValueError("roi.two_stages needs roi.score: head and roi.embed: proposal; it refines boxes by itself")
+        if self.roi.two_stages and self.roi.head == "omniscale":
+            raise ValueError("roi.two_stages needs roi.head: residual; the omniscale head only recognises")
+        stride = 1 if self.backbone == "resnet50" or self.fit == "sides" else 32
         if self.height % stride or self.width % stride:
             raise ValueError(f"height and width must be multiples of {stride} for {self.backbone}")
+        if self.fit == "sides" and (self.backbone == "csp_nano" or self.rpn.kind != "anchors"):
+            raise ValueError("fit: sides needs rpn.kind anchors, and not csp_nano, whose canvas is fixed")
+        if self.fit == "sides" and self.height > self.width:
+            raise ValueError("with fit: sides, height is the short side and width the long one")
         roi = self.roi
         fits = self.backbone == "csp_nano" and roi.height % 16 == roi.width % 16 == 0 and len(roi.widths) >= 2
         if roi.head == "omniscale" and not fits:
@@ -92,7 +118,7 @@ class SourceSettings(Settings):
     gallery: int = Field(100, ge=0)  # cuhk only: images per query, 0 = all
     subset: Literal["", "Occlusion", "Resolution"] = ""  # cuhk only: its queries and galleries instead
     # the street only
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     identities: int = Field(60, ge=1)
     frames: int = Field(400, ge=1)
     cameras: int = Field(4, ge=1)
@@ -106,6 +132,7 @@ class DataSettings(Settings):
     workers: int = Field(1, ge=0)
     augment: AugmentSettings = AugmentSettings()
     on_bad_image: Literal["skip", "stop"] = "stop"
+    one_camera: bool = False  # every batch is of one camera, so that the norm's statistics are a camera's
 
 
 class LossSettings(Settings):
@@ -126,6 +153,7 @@ class TeacherSettings(Settings):
 class OptimiserSettings(Settings):
     kind: Literal["sgd", "adamw"] = "sgd"
     rate: float = Field(0.003, gt=0)
+    rate_at_batch: int = Field(0, ge=0)  # images a step that `rate` is meant for; 0 = as it is, whatever the batch
     detector_rate: float = Field(1.0, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
@@ -137,7 +165,8 @@ class OptimiserSettings(Settings):
     schedule: Literal["step", "cosine"] = "step"
     drop_epochs: tuple[int, ...] = (16,)
     clip_norm: float = Field(10.0, gt=0)
-    amp: Literal["off", "bf16", "fp16"] = "off"
+    amp: Literal["off", "bf16", "fp16", "auto"] = "off"
+    ema: float = Field(0.0, ge=0, lt=1)  # decay of the weights' moving average; 0 = none
 
     @field_validator("amp", mode="before")
     @classmethod
@@ -149,16 +178,26 @@ class TrainSettings(Settings):
     """Everything that a run needs; saved whole in its checkpoints."""
 
     out: str = "runs/edge"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     device: str = "auto"
     init: str = ""
     init_parts: Literal["all", "detector"] = "all"
     init_resnet: str = ""
+    init_backbone: str = ""  # a file of torchvision's weights for convnext_tiny, convnext_base or swin_s
     init_reid: str = ""
+    from_scratch: bool = False
     model: ModelSettings = ModelSettings()
     data: DataSettings
     loss: LossSettings = LossSettings()
     teacher: TeacherSettings = TeacherSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
+    tracking: Literal["none", "mlflow", "wandb"] = "none"
     evaluate_every: int = Field(5, ge=0)
     checkpoint_minutes: float = Field(2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _whole_frames(self) -> TrainSettings:
+        augment = self.data.augment
+        if self.model.fit == "sides" and (augment.zoom != (1.0, 1.0) or augment.mosaic):
+            raise ValueError("data.augment.zoom and mosaic need model.fit: canvas; with sides, frames stay whole")
+        return self

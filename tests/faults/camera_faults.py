@@ -19,9 +19,9 @@ from harness import (
     wait_for,
 )
 
-from personsearch.runtime import camera as camera_module
-from personsearch.runtime.camera import Camera
-from personsearch.runtime.settings import CameraSettings
+from personsearch.runtime.camera_settings import CameraSettings
+from personsearch.runtime.cameras import camera as camera_module
+from personsearch.runtime.cameras.camera import Camera
 
 
 def good(path) -> dict:

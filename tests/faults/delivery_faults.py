@@ -14,9 +14,9 @@ import zmq
 from harness import HERE, Outcome, folder, free_port, start_python, wait_for
 
 from personsearch.runtime.client import Client
-from personsearch.runtime.events import EventFactory
+from personsearch.runtime.delivery.events import EventFactory
+from personsearch.runtime.delivery.publisher import Publisher
 from personsearch.runtime.keys import CLIENTS, make_pair
-from personsearch.runtime.publisher import Publisher
 from personsearch.runtime.settings import JournalSettings, PublishSettings
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,8 +21,10 @@ import cv2
 import numpy as np
 
 from personsearch.core.bundle import read_manifest
-from personsearch.core.street import Street, StreetSettings
-from personsearch.runtime.gallery import Gallery
+from personsearch.core.street.street import Street, StreetSettings
+from personsearch.runtime.cameras.camera import Camera
+from personsearch.runtime.cameras.frames import Frame
+from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
 from personsearch.runtime.pipeline import Pipeline
 from personsearch.runtime.settings import StreamSettings, default_bundle
 
@@ -85,6 +88,25 @@ def street_video(path: Path, frames: int = 50, fps: float = 25.0, size: tuple[in
     return path
 
 
+def picture(number: int, size: tuple[int, int] = (320, 192)) -> np.ndarray:
+    """A picture that shows its number."""
+    image = np.full((size[1], size[0], 3), number * 7 % 256, np.uint8)
+    cv2.putText(image, str(number), (50, 100), cv2.FONT_HERSHEY_SIMPLEX, 2, (255, 255, 255), 3)
+    return image
+
+
+def timed_video(path: Path, times_ms: list[int]) -> Path:
+    """A motion JPEG file (.mp4 or .mkv) whose frames have these presentation times in milliseconds."""
+    raw = [cv2.VIDEOWRITER_PROP_RAW_VIDEO, 1]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 1000, (320, 192), raw)
+    for number, moment in enumerate(times_ms):
+        writer.set(cv2.VIDEOWRITER_PROP_PTS, moment)
+        writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, 1)
+        writer.write(cv2.imencode(".jpg", picture(number))[1].reshape(1, -1))
+    writer.release()
+    return path
+
+
 def some_gallery(people: int = 3) -> Gallery:
     """Strangers, so that names are possible but events come from elsewhere."""
     manifest = read_manifest(default_bundle())
@@ -92,8 +114,27 @@ def some_gallery(people: int = 3) -> Gallery:
     rng = np.random.default_rng(0)
     for number in range(people):
         row = rng.normal(size=manifest.dimensions).astype(np.float32)
-        gallery.add(f"Person {number}", row / np.linalg.norm(row))
+        gallery.add(f"Person {number}", EnrolledView(row / np.linalg.norm(row)))
     return gallery
+
+
+def drive(camera: Camera, until: Callable[[], Any], timeout_s: float = 30) -> list[Frame]:
+    """The part of the pipeline's loop that a camera needs; frames are copied, and given back at once."""
+    frames = []
+    end = time.monotonic() + timeout_s
+    while not until():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{camera.state} {camera.cause} {camera.reason} {camera.counters}")
+        camera.tick(time.monotonic())
+        camera.read()
+        while camera.pending:
+            frame = camera.pending.popleft()
+            camera.counters.analysed += 1
+            frame.image = frame.image.copy()
+            frames.append(frame)
+            frame.release()
+        time.sleep(0.002)
+    return frames
 
 
 class Running:
@@ -285,6 +326,18 @@ def start_python(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def end_a_life(process: subprocess.Popen[str], number: int, after_s: float) -> None:
+    """Let a program fork a child (it is given the number, and tells the child's), and kill the child in mid-work."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{number}\n")
+    process.stdin.flush()
+    child = int(process.stdout.readline())
+    time.sleep(after_s)
+    os.kill(child, signal.SIGKILL)
+    process.stdout.readline()
+
+
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
@@ -297,6 +350,15 @@ def memory_mb(pid: int | str = "self") -> float:
 
 def percentile(values: list[float], share: float) -> float:
     return float(np.percentile(values, share)) if values else float("nan")
+
+
+def fill_up(disk: Path) -> Path:
+    """Leave no room; gives the file to remove for some."""
+    filler = disk / "filler"
+    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    return filler
 
 
 @contextlib.contextmanager

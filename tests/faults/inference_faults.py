@@ -50,7 +50,7 @@ def engine_fails(long: bool) -> Outcome:
         "kill -9; SIGSTOP; no memory left (RLIMIT_AS)",
         "a fresh engine after " + ", ".join(f"{s:.1f} s ({how})" for how, s in times.items())
         + f"; meanwhile the camera gave {drained} frames",
-        worst < 10 and drained > 5,
+        worst < (10 if long else 45) and drained > 5,  # the promise; on a busy machine five times what it takes
         {"seconds": {how: round(s, 2) for how, s in times.items()}, "reasons": reasons},
     )  # fmt: skip
 

@@ -18,11 +18,12 @@ from harness import REPOSITORY, Outcome, folder
 
 from personsearch.core.bundle import read_manifest
 from personsearch.core.config import load_settings
-from personsearch.core.engines import BundleSearcher
+from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import UserError
-from personsearch.core.street import Street, StreetSettings
-from personsearch.runtime.enroll import embed_person
-from personsearch.runtime.gallery import Gallery, load_gallery
+from personsearch.core.street.street import Street, StreetSettings
+from personsearch.runtime.decisions.enrolment import from_picture
+from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
+from personsearch.runtime.decisions.gallery_file import load_gallery, save_gallery
 from personsearch.runtime.settings import StreamSettings, default_bundle
 
 
@@ -78,8 +79,8 @@ def malformed_input(long: bool) -> Outcome:
 
         gallery = Gallery(model_hash, dimensions)
         for number in range(5):
-            gallery.add(f"Person {number}", np.eye(dimensions, dtype=np.float32)[number])
-        gallery.save(gallery_path)
+            gallery.add(f"Person {number}", EnrolledView(np.eye(dimensions, dtype=np.float32)[number]))
+        save_gallery(gallery, gallery_path)
         good_gallery = gallery_path.read_bytes()
 
         def gallery_attempt(rng: random.Random) -> None:
@@ -100,7 +101,7 @@ def malformed_input(long: bool) -> Outcome:
 
         def picture_attempt(rng: random.Random) -> None:
             picture.write_bytes(damaged(rng.choice(forms), rng))
-            embed_person(searcher, Path(picture), np.array([100, 100, 160, 300], np.float32))
+            from_picture(searcher, Path(picture), np.array([100, 100, 160, 300], np.float32))
 
         for seed, (name, act) in enumerate(
             {

@@ -23,11 +23,11 @@ import cv2
 import zmq
 from harness import REPOSITORY, Running, folder, percentile, start_python, wait_for
 
-from personsearch.core.engines import BundleSearcher
-from personsearch.core.street import Street, StreetSettings
-from personsearch.runtime.events import EventFactory
-from personsearch.runtime.gallery import Gallery
-from personsearch.runtime.publisher import Publisher
+from personsearch.core.engines.searcher import BundleSearcher
+from personsearch.core.street.street import Street, StreetSettings
+from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
+from personsearch.runtime.delivery.events import EventFactory
+from personsearch.runtime.delivery.publisher import Publisher
 from personsearch.runtime.settings import JournalSettings, PublishSettings, default_bundle
 
 MEASUREMENTS = REPOSITORY / "docs" / "measurements"
@@ -70,7 +70,7 @@ def street_files(place: Path, cameras: int) -> tuple[list[dict[str, Any]], Galle
             writer.write(frame.image)
             if number == 60 and len(frame.boxes):
                 row = searcher.embed(frame.image, frame.boxes[:1])[0]
-                gallery.add(f"Person {frame.identities[0]}", row)
+                gallery.add(f"Person {frame.identities[0]}", EnrolledView(row))
         writer.release()
         files.append({"name": f"c{camera}", "url": str(path), "end": "loop"})
     return files, gallery

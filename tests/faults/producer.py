@@ -8,8 +8,8 @@ number, so that a reader can tell which are missing.
 import sys
 import time
 
-from personsearch.runtime.events import EventFactory
-from personsearch.runtime.publisher import Publisher
+from personsearch.runtime.delivery.events import EventFactory
+from personsearch.runtime.delivery.publisher import Publisher
 from personsearch.runtime.settings import JournalSettings, PublishSettings
 
 endpoint, path, first, count, rate = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])

@@ -21,10 +21,19 @@ from pathlib import Path
 
 import camera_faults
 import delivery_faults
+import file_faults
+import fleet_faults
+import gallery_faults
+import history_faults
 import inference_faults
 import input_faults
+import machine_faults
+import page_faults
+import place_faults
 import settings_faults
+import sighting_faults
 import soak
+import speed_faults
 import storage_faults
 from harness import REPOSITORY, Outcome, Unavailable
 
@@ -56,15 +65,86 @@ FAULTS = (
         "newest wins; age at inference <= 0.5 s; every dropped frame counted",
         camera_faults.too_many_cameras,
     ),
+    Fault(
+        "still scene, capture process killed",
+        "back within 10 s, still frames left out again, looks go on, every frame accounted for",
+        speed_faults.still_scene_is_interrupted,
+    ),
+    Fault(
+        "file slower than the read timeout",
+        "every frame once at its time, then the end: our own waiting is no silence",
+        file_faults.slower_than_the_timeout,
+    ),
+    Fault(
+        "hub killed amid events",
+        "the journal is the outbox: none lost, none twice, in order",
+        fleet_faults.hub_killed,
+    ),
+    Fault(
+        "webhook's receiver down, box restarted",
+        "tried again with a back-off, a line for each cause; none lost, none twice",
+        fleet_faults.receiver_down,
+    ),
+    Fault("file on a busy machine", "same file, same events", file_faults.busy_machine),
+    Fault(
+        "file without frames, or broken off",
+        "codec with a backoff; an end before the announced length says so",
+        file_faults.nothing_in_it,
+    ),
+    Fault(
+        "no descriptors left for helpers",
+        "that camera and the engine are offline with a cause and tried again; nothing else notices",
+        machine_faults.no_descriptors,
+    ),
+    Fault("output goes away", "the stream goes on watching", machine_faults.output_goes_away),
+    Fault(
+        "endpoint in use",
+        "the second stream is refused; what a killed one left does not block",
+        machine_faults.endpoint_in_use,
+    ),
     Fault("slow subscriber", "publisher unaffected; gap seen within 2 s; 0 lost", delivery_faults.slow_subscriber),
     Fault("subscriber frozen", "0 lost after replay", delivery_faults.frozen_subscriber),
     Fault("late joiner", "0 lost", delivery_faults.late_joiner),
     Fault("publisher restarts", "numbers go on, new boot id, 0 lost", delivery_faults.publisher_restarts),
     Fault("kill -9 during enrolment", "old or new gallery, never torn", storage_faults.killed_enrolment),
+    Fault("two enrolments at once", "nobody is lost", gallery_faults.two_enrolments),
+    Fault(
+        "kill -9 while the gallery changes",
+        "old or new gallery, never torn; keys and undo log can be used",
+        gallery_faults.killed_changes,
+    ),
+    Fault("kill -9 while somebody is forgotten", "asked again, nothing is left", gallery_faults.killed_forgetting),
+    Fault(
+        "forgotten while the stream runs",
+        "no byte of the name is left, the stream goes on with the others",
+        gallery_faults.forgotten_while_running,
+    ),
+    Fault("gallery on a full disk", "refused, unchanged; works once there is room", gallery_faults.full_disk),
+    Fault(
+        "gallery behind a link", "the file behind it is replaced, and read by the stream", place_faults.behind_a_link
+    ),
+    Fault("gallery with a wrong key, or cut off", "refused with the reason", gallery_faults.wrong_key),
+    Fault("ten thousand people", "a look at 8 tracks < 100 ms, a reload < 5 s", gallery_faults.ten_thousand),
+    Fault("nowhere to write", "one line that names the setting", place_faults.nowhere_to_write),
     Fault(
         "disk full",
         "matching and live events go on; recording stops first; enrolment refused; recovers",
         storage_faults.disk_full,
+    ),
+    Fault(
+        "history: kill -9 while it and a video are written",
+        "whole visits, none lost; what was recorded plays",
+        history_faults.killed_writers,
+    ),
+    Fault(
+        "history: disk full, then read-only",
+        "the loop does not wait; every visit is written when there is room",
+        history_faults.refused_by_the_disk,
+    ),
+    Fault(
+        "history: truncated, damaged, clock put back",
+        "the rest is found; nothing is erased early; forgetting reaches damaged files",
+        history_faults.truncated_history,
     ),
     Fault(
         "inference engine crashes, hangs, runs out of memory",
@@ -84,9 +164,24 @@ FAULTS = (
     Fault(
         "clock steps by an hour", "monotonic clock for durations; both stamps in the event", settings_faults.clock_steps
     ),
-    Fault("password in a camera URL", "never in logs, events, metrics or errors", settings_faults.password_in_url),
+    Fault(
+        "password in a camera URL",
+        "never in logs, events, metrics or errors, whatever characters it has",
+        settings_faults.password_in_url,
+    ),
+    Fault(
+        "operator's page killed",
+        "it answers within 5 s, sessions go on; the stream never notices",
+        page_faults.page_killed,
+    ),
+    Fault("addresses of IPv6", "works from end to end; who hears nothing is told once", place_faults.over_ipv6),
     Fault("unknown subscriber, encryption on", "refused; counted", delivery_faults.unknown_subscriber),
     Fault("malformed input", "clear error, nothing lost, service goes on", input_faults.malformed_input),
+    Fault(
+        "engine dies, camera goes away in a visit",
+        "one sighting over it all; it ends after the grace time, with the camera's cause",
+        sighting_faults.visit_goes_on,
+    ),
     Fault("soak", "memory slope < 1 MB/h; p99 flat", soak.soak),
 )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import shutil
+import string
 import struct
 import subprocess
 import sys
@@ -28,9 +30,11 @@ from harness import (
 )
 
 from personsearch.runtime.client import Client
-from personsearch.runtime.events import from_iso
-from personsearch.runtime.reload import Reloader
+from personsearch.runtime.decisions.gallery_file import save_gallery
+from personsearch.runtime.delivery.events import from_iso
+from personsearch.runtime.operations.reload import Reloader
 
+PRINTABLE = sorted(set(string.printable) - set("\r\n\t\x0b\x0c"))
 BAD_FILES = {
     "unknown key": (
         "cameras:\n  - {name: a, url: URL, end: loop}\n  - name: b\n    url: URL\n    colour: red\n",
@@ -55,7 +59,7 @@ def bad_reload(long: bool) -> Outcome:
     with folder() as place:
         url = str(street_video(place / "v.avi"))
         gallery, cams = place / "people.gallery", place / "cams.yaml"
-        some_gallery().save(gallery)
+        save_gallery(some_gallery(), gallery)
         first = {"name": "a", "url": url, "end": "loop"}
         base = {"gallery": str(gallery), "box": "fault"}
         cams.write_text(yaml.safe_dump({"cameras": [first], **base}))
@@ -106,7 +110,7 @@ def clock_steps(long: bool) -> Outcome:
         source = [str(HERE / "stepped_clock.c"), "-o", str(library)]
         subprocess.run([compiler, "-shared", "-fPIC", "-O1", *source, "-ldl"], check=True, capture_output=True)
         port, gallery, offset = free_port(), place / "people.gallery", place / "offset"
-        some_gallery().save(gallery)
+        save_gallery(some_gallery(), gallery)
         offset.write_bytes(struct.pack("q", 0))
         (place / "cams.yaml").write_text(
             yaml.safe_dump({
@@ -122,8 +126,9 @@ def clock_steps(long: bool) -> Outcome:
             cwd=REPOSITORY, env=environment, stdout=log, stderr=log,
         )  # fmt: skip
         events: list[dict] = []
+        visits: list[dict] = []
         try:
-            with Client(f"tcp://127.0.0.1:{port}", ["match."]) as client:
+            with Client(f"tcp://127.0.0.1:{port}", ["match.", "sighting."]) as client:
                 for step in (0, 3600, -3600, 0):
                     with open(offset, "r+b") as file:  # in place: the processes have it mapped
                         file.write(struct.pack("q", step))
@@ -133,9 +138,12 @@ def clock_steps(long: bool) -> Outcome:
                         event = client.receive(30 if not events else 1)
                         if event is None:
                             break
-                        events.append(event)
+                        (visits if event["type"] == "sighting" else events).append(event)
                 lost = client.status().lost
-            metrics = urllib.request.urlopen(f"http://127.0.0.1:{port + 2}/metrics", timeout=5).read().decode()
+                metrics = urllib.request.urlopen(f"http://127.0.0.1:{port + 2}/metrics", timeout=5).read().decode()
+                stream.terminate()
+                while (event := client.receive(3)) is not None:
+                    visits += [event] if event["type"] == "sighting" else []
         finally:
             stream.terminate()
             stream.wait(20)
@@ -148,16 +156,24 @@ def clock_steps(long: bool) -> Outcome:
     forward = all(b >= a for a, b in itertools.pairwise(monotonic))
     longest = max(b - a for a, b in itertools.pairwise(monotonic))
     ages = [from_iso(e["time"]) - w for e, w in zip(events, walls, strict=True)]
+    over = [visit for visit in visits if visit["change"] == "ended"]
+    known = monotonic[-1] - monotonic[0] + 60  # seconds that no visit can exceed; an hour would
+    sane = all(
+        0 <= v["duration_s"] < known
+        and abs(from_iso(v["last_seen"]) - from_iso(v["started"]) - v["duration_s"]) < 0.01 for v in visits
+    )  # fmt: skip
     calm = [age for age in ages if abs(age) < 1000]  # an event may straddle a step
     total = next(float(s.split()[-1]) for s in metrics.splitlines() if s.startswith("personsearch_latency_seconds_sum"))
     return Outcome(
         "a preloaded clock: +1 h, -2 h, +1 h while the stream runs",
         f"wall stamps follow ({', '.join(f'{s:+d} s' for s in steps)}), monotonic stamps only grow: "
         f"{forward}, largest step "
-        f"{longest:.2f} s; {len(events)} events, {lost} lost; no negative duration",
+        f"{longest:.2f} s; {len(events)} events, {lost} lost; no negative duration; {len(over)} visits over the "
+        f"steps, the longest of {max((v['duration_s'] for v in over), default=0.0):.1f} s",
         len(steps) == 3 and forward and longest < 3 and lost == 0 and total > 0 and min(calm) > -0.05
+        and sane and len(over) > 0
         and "Traceback" not in text,
-        {"steps": steps, "events": len(events)},
+        {"steps": steps, "events": len(events), "visits": len(over)},
     )  # fmt: skip
 
 
@@ -166,6 +182,13 @@ def password_in_url(long: bool) -> Outcome:
     from harness import DeadServer, PictureServer, RtspServer
 
     secret = "s3cr3t-hunter2"
+    rng = random.Random(time.time_ns())  # other passwords each time, of all printable characters
+    drawn = ["".join(rng.choices(PRINTABLE, k=12)) for _ in range(12 if long else 3)]
+    forms = itertools.cycle(
+        ("rtsp://admin:{}@127.0.0.1:9/s", "rtps://admin:{}@127.0.0.1:9/s", "rtsp:/admin:{}@127.0.0.1:9/s")
+    )
+    secrets = ["Tiger/7788-hunter", *drawn]
+    environment = {**os.environ, "FAULT_SECRET": secret}
     dead, pictures = DeadServer(), PictureServer()
     servers = []
     urls = {
@@ -175,6 +198,10 @@ def password_in_url(long: bool) -> Outcome:
         "no_host": f"rtsp://user:{secret}@no-such-host.invalid/x",
         "from_env": "rtsp://user:${env:FAULT_SECRET}@127.0.0.1:9/x",
     }
+    for number, password in enumerate(secrets):
+        environment[f"FAULT_SECRET_{number}"] = password
+        urls[f"drawn_{number}"] = next(forms).format(password)
+        urls[f"drawn_env_{number}"] = f"rtsp://admin:${{env:FAULT_SECRET_{number}}}@127.0.0.1:9/s"
     try:
         servers.append(RtspServer(user="user", password="another"))
         urls["wrong"] = servers[0].url.replace("rtsp://", f"rtsp://user:{secret}@")
@@ -182,7 +209,7 @@ def password_in_url(long: bool) -> Outcome:
         pass
     with folder() as place:
         port, gallery = free_port(4), place / "people.gallery"
-        some_gallery().save(gallery)
+        save_gallery(some_gallery(), gallery)
         cams = place / "cams.yaml"
         content = {
             "cameras": [{"name": name, "url": url} for name, url in urls.items()], "gallery": str(gallery),
@@ -191,7 +218,6 @@ def password_in_url(long: bool) -> Outcome:
         }  # fmt: skip
         cams.write_text(yaml.safe_dump(content))
         log = open(place / "log", "w+")  # noqa: SIM115
-        environment = {**os.environ, "FAULT_SECRET": secret}
         stream = subprocess.Popen(
             [sys.executable, "runtime/stream.py", "--cams", str(cams), "--keep-trying"],
             cwd=REPOSITORY, env=environment, stdout=log, stderr=log,
@@ -200,21 +226,22 @@ def password_in_url(long: bool) -> Outcome:
         heard = ""
         try:
             with Client(f"tcp://127.0.0.1:{port}", since="kept") as client:
-                end = time.monotonic() + 30
+                end = time.monotonic() + 90
                 while time.monotonic() < end and len(seen) < len(urls):
                     event = client.receive(1)
                     if event is not None:
                         heard += json.dumps(event)
                         if event["type"] == "camera":
                             seen[event["camera"]] = event["cause"] or event["state"]
-                bad = {**content, "cameras": [*content["cameras"], urls["dead"], {"name": "x y", "url": urls["dead"]}]}
+                more = [{"name": "x y", "url": url} for url in urls.values()]
+                bad = {**content, "cameras": [*content["cameras"], urls["dead"], *more]}
                 cams.write_text(yaml.safe_dump(bad))  # a bad reload must not tell it either
                 while (event := client.receive(5)) is not None:
                     heard += json.dumps(event)
                     if event["type"] == "settings":
                         break
             metrics = urllib.request.urlopen(f"http://127.0.0.1:{port + 2}/metrics", timeout=5).read().decode()
-            arguments = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in [stream.pid, *children(stream.pid)])
+            arguments = "".join(command_line(pid) for pid in [stream.pid, *children(stream.pid)])
         finally:
             stream.terminate()
             stream.wait(20)
@@ -230,7 +257,9 @@ def password_in_url(long: bool) -> Outcome:
         log.close()
     for server in (dead, pictures, *servers):
         server.close()
-    leaks = [name for name, text in places.items() if secret in text]
+    # In JSON some characters are written in another way; what the form of a URL itself has does not count.
+    written = {part for s in (secret, *secrets) for part in (s, s.strip(), json.dumps(s)[1:-1], repr(s)[1:-1])}
+    leaks = [name for name, text in places.items() if any(part in text for part in written)]
     expected = {
         "refused": "refused",
         "dead": "timeout",
@@ -242,12 +271,26 @@ def password_in_url(long: bool) -> Outcome:
         k: seen.get(k) for k, v in {**expected, **({"wrong": "auth"} if servers else {})}.items() if seen.get(k) != v
     }
     return Outcome(
-        f"a password in {len(urls)} camera URLs that fail in different ways, and a bad reload",
+        f"passwords in {len(urls)} camera URLs that fail in different ways ({len(drawn)} drawn from all printable "
+        f"characters, plain and from the environment), and a bad reload",
         f"searched {', '.join(places)}: found in {', '.join(leaks) or 'none'}; "
-        f"causes told: {', '.join(sorted(set(seen.values())))}",
-        not leaks and not wrong and error.returncode == 2 and "rejected" in heard,
-        {"leaks": leaks, "causes": seen},
+        f"causes told: {', '.join(sorted(set(seen.values())))}; to percent-encode them: "
+        f"{'percent-encode' in heard}",
+        not leaks
+        and not wrong
+        and len(seen) == len(urls)
+        and "percent-encode" in heard
+        and error.returncode == 2
+        and "rejected" in heard,
+        {"leaks": leaks, "causes": seen, "wrong": wrong, "drawn": drawn},
     )
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""  # it has just ended
 
 
 def children(pid: int) -> list[int]:

@@ -12,11 +12,12 @@ from harness import Outcome, Running, folder, memory_mb, percentile, some_galler
 
 from personsearch.core.bundle import read_manifest
 from personsearch.core.records import Detections
-from personsearch.core.street import Street, StreetSettings
+from personsearch.core.street.street import Street, StreetSettings
+from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.client import Client
-from personsearch.runtime.frames import Frame
+from personsearch.runtime.decisions.gallery import EnrolledView
+from personsearch.runtime.delivery.publisher import Publisher
 from personsearch.runtime.pipeline import Pipeline
-from personsearch.runtime.publisher import Publisher
 from personsearch.runtime.settings import JournalSettings, PublishSettings, StreamSettings, default_bundle
 
 FPS, CAMERAS = 5.0, 2
@@ -48,11 +49,12 @@ def accelerated(hours: float) -> dict[str, float]:
     cameras = [TruthCamera(n, manifest.dimensions) for n in range(CAMERAS)]
     for identity in range(40):
         row = cameras[0].look(identity)
-        gallery.add(f"Person {identity}", (row / np.linalg.norm(row)).astype(np.float32))
+        gallery.add(f"Person {identity}", EnrolledView((row / np.linalg.norm(row)).astype(np.float32)))
     settings = StreamSettings.model_validate(
         {
             "cameras": [{"name": f"c{n}", "url": "synthetic://street"} for n in range(CAMERAS)],
             "match": {"threshold": 0.6},
+            "describe": {"min_quality": 0},  # there is nothing in these pictures
         }
     )
     with folder() as place:
@@ -75,9 +77,10 @@ def accelerated(hours: float) -> dict[str, float]:
                 found = camera.detections(virtual)
                 began = time.thread_time()  # not the wall: other threads and programs would count
                 pipeline._follow(frame, found)
+                pipeline._conclude()
                 spent.append(time.thread_time() - began)
             if number % round(FPS) == 0:
-                pipeline.announcer.forget_before(virtual - 600)
+                pipeline.announcer.forget_older(600)
             while client.receive(0) is not None:
                 received += 1
             if number % max(1, frames // 40) == 0:

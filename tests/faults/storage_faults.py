@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,30 +11,35 @@ import numpy as np
 from harness import (
     Outcome,
     Running,
+    end_a_life,
+    fill_up,
     folder,
     small_disk,
+    start_python,
     street_video,
     wait_for,
 )
 
 from personsearch.core.errors import GalleryError
 from personsearch.runtime.client import Client
-from personsearch.runtime.events import EventFactory
-from personsearch.runtime.gallery import enrol, load_gallery
-from personsearch.runtime.publisher import Publisher
-from personsearch.runtime.recorder import Recorder
-from personsearch.runtime.settings import JournalSettings, PublishSettings
+from personsearch.runtime.decisions.gallery import EnrolledView
+from personsearch.runtime.decisions.gallery_file import enrol, load_gallery
+from personsearch.runtime.delivery.events import EventFactory
+from personsearch.runtime.delivery.publisher import Publisher
+from personsearch.runtime.recording.recorder import Recorder
+from personsearch.runtime.settings import JournalSettings, PublishSettings, RecordSettings
 
 ENROL_LOOP = """
 import os, sys, numpy as np
-from personsearch.runtime.gallery import enrol
+from personsearch.runtime.decisions.gallery import EnrolledView
+from personsearch.runtime.decisions.gallery_file import enrol
 row = np.zeros(256, np.float32); row[0] = 1
 for line in sys.stdin:                 # each line is one life: a forked child that enrols until it is killed
     child = os.fork()
     if child == 0:
         number = int(line)
         while True:
-            enrol(sys.argv[1], "a" * 16, 256, f"Person {number}", [row])
+            enrol(sys.argv[1], "a" * 16, 256, f"Person {number}", [EnrolledView(row)])
             number += 1
     print(child, flush=True)
     os.waitpid(child, 0)
@@ -51,20 +53,12 @@ def killed_enrolment(long: bool) -> Outcome:
     torn = people = lost = 0
     with folder() as place:
         path = place / "people.gallery"
-        enrol(path, "a" * 16, 256, "First", [np.eye(256, dtype=np.float32)[0]])
-        process = subprocess.Popen(
-            [sys.executable, "-c", ENROL_LOOP, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        enrol(path, "a" * 16, 256, "First", [EnrolledView(np.eye(256, dtype=np.float32)[0])])
+        process = start_python("-c", ENROL_LOOP, path)
         assert process.stdin is not None
-        assert process.stdout is not None
         known = 1
         for number in range(kills):
-            process.stdin.write(f"{number * 1000}\n")
-            process.stdin.flush()
-            child = int(process.stdout.readline())
-            time.sleep(rng.uniform(0, 0.02))
-            os.kill(child, signal.SIGKILL)
-            process.stdout.readline()
+            end_a_life(process, number * 1000, rng.uniform(0, 0.02))
             try:
                 people = len(load_gallery(path, "a" * 16, 256).people)
             except GalleryError:
@@ -74,12 +68,12 @@ def killed_enrolment(long: bool) -> Outcome:
             known = people
             if people > 300:  # keep the file small, so that many kills fit into a minute
                 path.unlink()
-                enrol(path, "a" * 16, 256, "First", [np.eye(256, dtype=np.float32)[0]])
+                enrol(path, "a" * 16, 256, "First", [EnrolledView(np.eye(256, dtype=np.float32)[0])])
                 known = 1
         process.stdin.close()
         process.wait(10)
         left = len(list(place.glob(".*.partial")))
-        enrol(path, "a" * 16, 256, "Last", [np.eye(256, dtype=np.float32)[1]])
+        enrol(path, "a" * 16, 256, "Last", [EnrolledView(np.eye(256, dtype=np.float32)[1])])
         left_after = len(list(place.glob(".*.partial")))
     return Outcome(
         f"kill -9 {kills} times at random moments of enrolment",
@@ -93,25 +87,20 @@ def disk_full(long: bool) -> Outcome:
     """Journal, gallery and recording on a 4 MB disk that is filled up, then emptied."""
     with small_disk(4) as disk, folder() as place:
         gallery = disk / "people.gallery"
-        enrol(gallery, "a" * 16, 256, "Ada", [np.eye(256, dtype=np.float32)[0]])
+        enrol(gallery, "a" * 16, 256, "Ada", [EnrolledView(np.eye(256, dtype=np.float32)[0])])
         settings = JournalSettings(path=str(disk / "events.journal"))
         publisher = Publisher(PublishSettings(endpoint="tcp://127.0.0.1:*"), settings, "full")
         events = EventFactory("full")
         client = Client(publisher.endpoint, since="now")
         client.receive(2)
         url = str(street_video(place / "v.avi"))
-        recorder = Recorder(disk / "rec", min_free_mb=1)
+        recorder = Recorder(RecordSettings(mode="all", folder=str(disk / "rec")), min_free_mb=1)
         with Running([{"name": "a", "url": url, "end": "loop"}]) as running:
-            running.pipeline.recorder = recorder
+            running.pipeline.watchers.append(recorder.write)
             running.ready()
             counters = running.pipeline.camera("a").counters
             wait_for(lambda: counters.analysed > 5, 20)
-            filler = open(disk / "filler", "wb", buffering=0)  # noqa: SIM115
-            try:
-                while filler.write(b"x" * 4096):
-                    pass
-            except OSError:
-                pass
+            filler = fill_up(disk)
             analysed = counters.analysed
             for number in range(3000):
                 publisher.publish(events.camera_state("a", "online", "", str(number), time.time()))
@@ -119,15 +108,15 @@ def disk_full(long: bool) -> Outcome:
             failing = publisher.journal.failing
             refused = ""
             try:
-                rows = list(np.random.default_rng(0).normal(size=(4000, 256)).astype(np.float32))
-                enrol(gallery, "a" * 16, 256, "Bo", rows)
+                rows = np.random.default_rng(0).normal(size=(4000, 256)).astype(np.float32)
+                rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+                enrol(gallery, "a" * 16, 256, "Bo", [EnrolledView(row) for row in rows])
             except GalleryError as error:
                 refused = str(error)
             people = load_gallery(gallery, "a" * 16, 256).people
             wait_for(lambda: recorder.paused, 5)
             wait_for(lambda: counters.analysed > analysed + 5, 20)
-            filler.close()
-            (disk / "filler").unlink()
+            filler.unlink()
             recovery = wait_for(lambda: not publisher.journal.failing, 10)
             wait_for(lambda: not recorder.paused or disk_free(disk) < 1.1, 5)
         recorder.close()

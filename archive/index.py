@@ -1,0 +1,298 @@
+#!/usr/bin/env python
+"""Index an archive of video: who was seen in which file and when, to be searched by personsearch-search --index.
+
+  archive/index.py --videos DIR|LIST|FILE|s3://BUCKET/PREFIX --out DIR [--workers N] [--ray ADDRESS]
+
+Videos are analysed in segments, by the parts that also analyse a stream. Each segment is a file in DIR/parts once it is
+done: a run that was ended, however, is taken up by the same command, and done again changes nothing. Damaged videos are
+skipped and listed, here and in DIR/report.json. Ends with 0; 3 if something could not be read; 2 for wrong input.
+See docs/archive.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from personsearch.core.commands import command_line
+from personsearch.core.errors import UserError, run_main
+from personsearch.core.text import printable
+
+if TYPE_CHECKING:
+    from personsearch.archive.analysis import Options
+    from personsearch.archive.pictures import Segment
+    from personsearch.archive.progress import Progress
+    from personsearch.archive.videos import Found, Video
+    from personsearch.archive.workers import Done
+    from personsearch.core.bundle import Manifest
+
+EXIT_INCOMPLETE = 3
+PROBES = 8  # files opened at once, to see how long they are
+
+
+def main() -> int:
+    return run_main(_main)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_line(__doc__)
+    parser.add_argument("--videos", required=True, help="a folder, a list (.txt), one video, or s3://BUCKET/PREFIX")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the index is, or will be")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 1: this one (default: one a core)")
+    parser.add_argument("--ray", default="", metavar="ADDRESS", help="a Ray cluster that runs; DIR must be shared")
+    parser.add_argument("--camera", default="", metavar="NAME", help="of all videos (default: by folder or file name)")
+    parser.add_argument(
+        "--cams", default="", metavar="FILE", help="cams.yaml: regions, zones, tracking, bundle, engine"
+    )
+    parser.add_argument("--bundle", default="", help="bundle folder (default: `bundle` in the file, else models/edge)")
+    parser.add_argument("--engine", default="", help="inference engine (default: `engine` in the file, else auto)")
+    parser.add_argument("--fps", type=float, default=10.0, help="pictures a second that are analysed; 0: all")
+    parser.add_argument("--segment-s", type=float, default=60.0, help="seconds of a segment (default 60)")
+    parser.add_argument("--all-frames", action="store_true", help="also analyse what nothing moves in")
+    parser.add_argument("--views", type=int, default=5, help="best views kept of a visit besides their mean, 0 to 5")
+    parser.add_argument("--crops", action="store_true", help="also keep a small picture of each visit")
+    parser.add_argument("--again", action="store_true", help="try damaged segments once more")
+    parser.add_argument("--prune", action="store_true", help="erase what was seen in videos that --videos has no more")
+    return parser
+
+
+def _main() -> int:
+    given = _parser().parse_args()
+    _check(given)
+    from personsearch.archive.analysis import settings_of
+    from personsearch.archive.parts import about_part
+    from personsearch.archive.progress import Progress, write_report
+    from personsearch.archive.writing import ParquetVisits, join_all
+    from personsearch.core.bundle import read_manifest
+    from personsearch.runtime.history.index_file import visit_parts
+    from personsearch.runtime.settings import SightingSettings
+
+    options = _options(given)
+    manifest = read_manifest(options.bundle)
+    from personsearch.archive.videos import find_videos
+
+    found, out = find_videos(given.videos, given.camera), Path(given.out)
+    began = time.monotonic()
+    with _locked(out):
+        _begin(out, manifest, dict(settings_of(options)) | {"segment_s": given.segment_s})
+        videos, unreadable = _probe(found)
+        segments, paths = _plan(out, videos, given)
+        waiting = [s for s in segments if not paths[s.name].exists()]
+        progress = Progress(len(waiting), sum(s.seconds for s in waiting), len(segments) - len(waiting))
+        if len(waiting) < len(segments):
+            progress.say(f"{len(segments) - len(waiting)} of {len(segments)} segments are done already")
+        for name, reason in unreadable:
+            progress.say(f"{name}: {reason} (damaged)")
+        failed = _work(waiting, options, out, given, progress)
+        if given.prune:
+            _prune(out, {video.key for video in videos}, {name for name, _ in unreadable})
+        sightings = options.settings.sightings if options.settings else SightingSettings()
+        describe = options.of_camera("any").describe
+        whole = [path for path in sorted((out / "parts").glob("*/*.parquet")) if path.stat().st_size]
+        writer = ParquetVisits(out, manifest.dimensions, options.crops)
+        try:
+            join_all(whole, writer, sightings.grace_s, describe.reunite_similarity)
+        except ValueError as error:
+            raise UserError(f"{error}; remove that file and run this again") from None
+        report = _report(segments, paths, about_part, unreadable, failed)
+        report["visits"] = sum(part.count for part in visit_parts(out))
+        report |= {"wall_s": round(time.monotonic() - began, 1), "work_s": round(progress.wall_s, 1),
+                   "cpu_s_of_workers": round(progress.cpu_s, 1)}  # fmt: skip
+        write_report(out, report)
+    bad = len(report["damaged"]) + len(report["failed"])
+    print(
+        f"{out}: {report['visits']} visits in {len(videos)} videos, {report['hours']:.2f} hours"
+        + (f"; {bad} damaged or not read, see {out}/report.json" if bad else "")
+    )
+    return EXIT_INCOMPLETE if bad else 0
+
+
+def _check(given: argparse.Namespace) -> None:
+    """Raises UserError."""
+    if given.out.startswith(("postgres://", "postgresql://")):
+        raise UserError("--out: a database is not written yet; give a folder, and import its Parquet files")
+    if "://" in given.out:
+        raise UserError(f"--out {given.out.partition('://')[0]}://...: expected a folder of this machine")
+    if not 5 <= given.segment_s <= 86400:
+        raise UserError(f"--segment-s {given.segment_s:g}: expected 5 to 86400 seconds")
+    if not 0 <= given.fps <= 240 or not 0 <= given.views <= 5 or not 0 <= given.workers <= 1024:
+        raise UserError("expected --fps 0 to 240, --views 0 to 5 and --workers 0 to 1024")
+    from personsearch.archive.videos import plain
+
+    if given.camera and plain(given.camera) != given.camera:
+        raise UserError(f"--camera {given.camera}: expected letters, digits, - and _")
+    try:
+        import av  # noqa: F401
+        import pyarrow  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(f"an index needs the package {error.name}; install personsearch[archive]") from None
+
+
+def _options(given: argparse.Namespace) -> Options:
+    from personsearch.archive.analysis import Options
+    from personsearch.core.config import load_settings
+    from personsearch.runtime.settings import StreamSettings, default_bundle
+
+    settings = load_settings(given.cams, StreamSettings) if given.cams else None
+    bundle = given.bundle or (settings.bundle if settings else "") or default_bundle()
+    engine = given.engine or (settings.engine if settings else "auto")
+    return Options(
+        str(Path(bundle).resolve()), engine, settings, given.fps, motion=not given.all_frames, views=given.views,
+        crops=given.crops,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Holds the index. Raises UserError while another process does."""
+    try:
+        out.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = open(os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o600), "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{out}: another process writes this index; wait for it, or give another --out") from None
+        yield
+
+
+def _begin(out: Path, manifest: Manifest, settings: dict[str, Any]) -> None:
+    """index.json, or that it is the same. Raises UserError if the index was made in another way."""
+    from personsearch.core.files import replace_file
+    from personsearch.runtime.history.index_file import ABOUT, FORMAT
+
+    settings = json.loads(json.dumps(settings))
+    content = {
+        "format": FORMAT, "model": manifest.model_hash, "dimensions": manifest.dimensions, "settings": settings
+    }  # fmt: skip
+    path = out / ABOUT
+    if path.exists():
+        try:
+            known = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            raise UserError(f"{path}: cannot be read; give another --out") from None
+        if known != content:
+            was, wanted = {**known, **known.get("settings", {})}, {**content, **settings}
+            key = next(k for k in (*wanted, *was) if k != "settings" and was.get(k) != wanted.get(k))
+            short = f"{key} {str(was.get(key))[:40]}, not {str(wanted.get(key))[:40]}"
+            raise UserError(f"{out}: was made with {short}; give another --out, or the same options as then")
+        return
+    if any(p.name != ".lock" for p in out.iterdir()):
+        raise UserError(f"{out}: is a folder with other things in it; give an empty or new one")
+    replace_file(path, json.dumps(content, indent=1).encode() + b"\n", 0o600)
+
+
+def _probe(found: list[Found]) -> tuple[list[Video], list[tuple[str, str]]]:
+    """The videos, and name and reason of those that are none."""
+    from personsearch.archive.videos import Damaged, probe
+
+    def look(one: Found) -> Video | str:
+        try:
+            return probe(one)
+        except Damaged as error:
+            return str(error)
+        except OSError as error:
+            return f"cannot be read ({error.strerror or error})"
+
+    with ThreadPoolExecutor(PROBES) as pool:
+        results = list(pool.map(look, found))
+    videos = [r for r in results if not isinstance(r, str)]
+    return videos, [(f.name, r) for f, r in zip(found, results, strict=True) if isinstance(r, str)]
+
+
+def _plan(out: Path, videos: list[Video], given: argparse.Namespace) -> tuple[list[Segment], dict[str, Path]]:
+    """All segments, the shortest videos' first within nothing: in the order of names; and where their parts will be."""
+    from personsearch.archive.parts import about_part, part_path
+    from personsearch.archive.pictures import segments_of
+
+    segments = [segment for video in videos for segment in segments_of(video, given.segment_s)]
+    paths = {segment.name: part_path(out, segment.name) for segment in segments}
+    for path in paths.values():
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                state = about_part(path)["state"]
+            except ValueError:  # damaged since
+                path.unlink()
+                continue
+            if given.again and state == "damaged":
+                path.unlink()
+    return segments, paths
+
+
+def _work(
+    segments: list[Segment], options: Options, out: Path, given: argparse.Namespace, progress: Progress
+) -> list[Done]:
+    """Gives the segments that failed. Raises UserError for a disk that is full."""
+    from personsearch.archive import workers
+
+    if not segments:
+        return []
+    count = given.workers or (0 if given.ray else len(os.sched_getaffinity(0)))
+    count = min(count, len(segments)) if count else 0
+    if count == 1 and not given.ray:
+        results = workers.here(segments, options, out)
+    else:
+        workers.prepare_ray(given.ray)
+        results = workers.on_ray(segments, options, out, count, given.ray)
+    failed = []
+    with contextlib.closing(results):
+        for done in results:
+            progress.note(done)
+            if done["state"] == "full":
+                raise UserError(f"{out}: cannot be written ({done['note']}); make room and run this again")
+            if done["state"] == "failed":
+                failed.append(done)
+    progress.end()
+    return failed
+
+
+def _prune(out: Path, keys: set[str], unreadable: set[str]) -> None:
+    """Erase the parts of videos that are not there; those that cannot be read just now are."""
+    from personsearch.archive.parts import about_part
+    from personsearch.core.files import wipe
+
+    for folder in (out / "parts").iterdir():
+        names = {about_part(path)["video"] for path in folder.glob("*.parquet")}
+        if folder.name not in keys and not names & unreadable:
+            for path in folder.iterdir():
+                wipe(path)
+            folder.rmdir()
+
+
+def _report(
+    segments: list[Segment], paths: dict[str, Path], about_part: Any, unreadable: list[tuple[str, str]],
+    failed: list[Done],
+) -> dict[str, Any]:  # fmt: skip
+    states: dict[str, int] = {}
+    damaged: list[dict[str, str | int | None]] = [
+        {"video": printable(name), "segment": None, "why": reason} for name, reason in unreadable
+    ]
+    seconds, analysed = 0.0, 0
+    for segment in segments:
+        if not paths[segment.name].exists():
+            continue
+        about = about_part(paths[segment.name])
+        states[about["state"]] = states.get(about["state"], 0) + 1
+        seconds, analysed = seconds + about["seconds"], analysed + about["analysed"]
+        if about["state"] == "damaged":
+            damaged.append({"video": printable(segment.video.name), "segment": segment.number, "why": about["note"]})
+    return {
+        "videos": len({segment.video.key for segment in segments}), "segments": states,
+        "hours": round(seconds / 3600, 4), "pictures_analysed": analysed, "damaged": damaged,
+        "failed": [{"video": d["video"], "segment": d["segment"], "why": d["note"]} for d in failed],
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Who may ask the centre: keys with scopes. A key is 32 random bytes, so a plain hash of it is kept and no password.
+
+The file is JSON, readable by its owner: {"keys": {"desk": {"scopes": ["search"], "hash": "SHA-256 in hex"}}}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from personsearch.core.config import Settings
+from personsearch.core.errors import ConfigError, UserError
+from personsearch.core.files import Reread, replace_file
+
+Scope = Literal["search", "people", "health"]
+SCOPES: tuple[Scope, ...] = ("search", "people", "health")
+NAME = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+PREFIX = "psc_"  # so that scanners for leaked secrets can know it
+
+
+class KeyEntry(Settings):
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class KeysFile(Settings):
+    keys: dict[str, KeyEntry]
+
+
+@dataclass(frozen=True)
+class Caller:
+    name: str
+    scopes: frozenset[Scope]
+
+
+class Keys(Reread[KeyEntry]):
+    """By name. A damaged file is a ConfigError: it lets nobody in."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(Path(path), load_keys)
+
+    def caller(self, token: str) -> Caller | None:
+        """Whose token this is; every entry is compared, in constant time."""
+        given, found = _hash(token), None
+        for name, entry in self.all().items():
+            if hmac.compare_digest(given, entry.hash):
+                found = Caller(name, frozenset(entry.scopes))
+        return found
+
+
+def load_keys(path: Path) -> dict[str, KeyEntry]:
+    try:
+        return KeysFile.model_validate(json.loads(path.read_text(encoding="utf-8"))).keys
+    except (OSError, ValueError, ValidationError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ConfigError(
+            f"{path}: not a readable file of keys ({reason}); remove it and make keys anew with "
+            "personsearch-centre add-key"
+        ) from None
+
+
+def add_key(path: str | Path, name: str, scopes: tuple[Scope, ...]) -> str:
+    """Gives the token, which is shown once and not kept. Raises UserError."""
+    path = Path(path)
+    if not NAME.match(name):
+        raise UserError(f"'{name[:64]}': a key's name has letters, digits, . _ and - only")
+    keys = load_keys(path) if path.exists() else {}
+    if name in keys:
+        raise UserError(f"{path}: there is a key '{name}' already; remove it first, or choose another name")
+    token = PREFIX + secrets.token_urlsafe(32)
+    _save(path, keys | {name: KeyEntry(scopes=tuple(dict.fromkeys(scopes)), hash=_hash(token))})
+    return token
+
+
+def remove_key(path: str | Path, name: str) -> None:
+    path = Path(path)
+    keys = load_keys(path) if path.exists() else {}
+    if name not in keys:
+        raise UserError(f"{path}: there is no key '{name[:64]}'; known: {', '.join(sorted(keys)) or 'none'}")
+    _save(path, {n: entry for n, entry in keys.items() if n != name})
+
+
+def _save(path: Path, keys: dict[str, KeyEntry]) -> None:
+    content = json.dumps(KeysFile(keys=keys).model_dump(), indent=1) + "\n"
+    try:
+        replace_file(path, content.encode(), 0o600)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from None
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

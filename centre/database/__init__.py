@@ -1,0 +1,1 @@
+"""The centre's Postgres: its schema, days, and what is written and asked."""

@@ -1,0 +1,1 @@
+"""The presets of training and the commented example of cams.yaml."""

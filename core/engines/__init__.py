@@ -1,0 +1,1 @@
+"""The inference engines behind one small interface, and the choice among them."""

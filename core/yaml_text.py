@@ -1,0 +1,81 @@
+"""YAML as text: safe, with every kind of fault as one error, and a key that stands twice is a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+MERGE = "tag:yaml.org,2002:merge"
+_UNREADABLE = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)  # `2020-13-45`, `!!bool maybe`
+
+
+class YamlFault(Exception):
+    """What is wrong, and in which line (from 1 on)."""
+
+    def __init__(self, text: str, line: int = 1) -> None:
+        super().__init__(text)
+        self.line = line
+
+
+def parse_yaml(text: str) -> tuple[yaml.Node | None, Any]:
+    """The document's tree, with lines, and its value; both None for an empty document. Raises YamlFault."""
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        _refuse_twins(node)
+        _refuse_unreadable(loader, node)
+        return node, loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise YamlFault(f"not valid YAML: {error.problem or error.context}", mark.line + 1 if mark else 1) from None
+    except yaml.reader.ReaderError as error:
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlFault(f"not valid YAML: the character U+{code:04X} is not allowed", line) from None
+    except RecursionError:
+        raise YamlFault("not valid YAML: nested too deeply") from None
+
+
+def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
+    """Every node once, aliases and circles included."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+
+
+def _refuse_twins(root: yaml.Node) -> None:
+    """Later keys would silently replace earlier ones. Merge keys (`<<`) may repeat: each adds something."""
+    for node in _nodes(root):
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
+                continue
+            name, line = (key.tag, key.value), key.start_mark.line + 1
+            if name in lines:
+                both = f"lines {lines[name]} and {line}" if lines[name] != line else f"line {line}"
+                raise YamlFault(f"'{key.value}' stands twice, in {both}; keep one of them", line)
+            lines[name] = line
+
+
+def _refuse_unreadable(loader: yaml.SafeLoader, root: yaml.Node) -> None:
+    """Dates without such a day, `!!int ""` and the like: PyYAML raises whatever Python says of them."""
+    for node in _nodes(root):
+        if isinstance(node, yaml.ScalarNode) and node.tag != MERGE:
+            try:
+                loader.construct_object(node)
+            except _UNREADABLE:
+                line = node.start_mark.line + 1
+                kind = node.tag.rpartition(":")[2]
+                raise YamlFault(f"not valid YAML: '{node.value[:60]}' cannot be read as {kind}", line) from None

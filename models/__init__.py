@@ -1,0 +1,1 @@
+"""The bundle that ships with the project; see README.md beside it."""

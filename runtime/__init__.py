@@ -1,0 +1,1 @@
+"""Cameras in, match events out. Entries at the top, rooms below; no PyTorch."""

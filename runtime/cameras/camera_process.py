@@ -1,0 +1,312 @@
+"""The capture process of one camera: opens it once, decodes at its rate, and puts frames into shared memory.
+
+Everything that can hang or crash in a decoder hangs or crashes here, and the stream (camera.py) kills and replaces
+it. Messages to the stream: opening, opened, memory, frame, alive, note, closed. From it: the settings first, then
+`free` for each frame that is not needed any more, and `motion`: whether frames without motion are left out. Ends when
+the stream closes the channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+import os
+import queue
+import re
+import threading
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+
+from personsearch.core.stream_clock import StreamClock
+from personsearch.core.video_files import SourceError
+from personsearch.runtime.cameras.motion import MotionGate
+from personsearch.runtime.cameras.sources import RATE_WITHOUT_FPS, Source, open_source
+from personsearch.runtime.cameras.urls import kind_of
+from personsearch.runtime.processes.channel import Channel, Closed, channel_of_child
+
+LATE_WAITS_S = 0.5
+SLOTS = 4  # one being written, one waiting, one or two under analysis
+ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+# What FFmpeg says on stderr, since OpenCV tells no reasons. The first that fits is the cause.
+CAUSES = (
+    ("auth", re.compile(r"\b40[13]\b|unauthorized|forbidden|authorization", re.I)),
+    ("not_found", re.compile(r"\b404\b|not found|no such file|name or service not known|failed to resolve", re.I)),
+    ("refused", re.compile(r"refused|no route|unreachable|reset by peer", re.I)),
+    ("timeout", re.compile(r"timed? ?out|immediate exit", re.I)),
+    ("codec", re.compile(r"invalid data|moov atom|unsupported|could not find codec|decod|corrupt", re.I)),
+)
+BAD_PICTURE = re.compile(r"error while decoding|concealing|corrupt|invalid nal|non-existing|overread|no frame!", re.I)
+
+
+class Listener:
+    """Reads what FFmpeg writes to stderr, in a thread: causes of failures and the number of damaged frames."""
+
+    def __init__(self) -> None:
+        reading, writing = os.pipe()
+        self.real = os.dup(2)
+        os.dup2(writing, 2)
+        os.close(writing)
+        self.cause, self.damaged = "", 0
+        threading.Thread(target=self._read, args=(reading,), daemon=True).start()
+
+    def _read(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, "r", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if BAD_PICTURE.search(line):
+                    self.damaged += 1
+                for cause, pattern in CAUSES:
+                    if not self.cause and pattern.search(line):
+                        self.cause = cause
+
+
+class FrameMemory:
+    """Slots for frames in anonymous memory (no name, so nothing is left behind when everybody is killed)."""
+
+    def __init__(self, slot_bytes: int) -> None:
+        self.slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.descriptor = os.memfd_create("personsearch-frames")
+        os.ftruncate(self.descriptor, self.slot_bytes * SLOTS)
+        self._map = mmap.mmap(self.descriptor, self.slot_bytes * SLOTS)
+
+    def write(self, slot: int, image: np.ndarray) -> None:
+        view = np.frombuffer(self._map, np.uint8, image.size, slot * self.slot_bytes)
+        np.copyto(view.reshape(image.shape), image)
+
+
+class Capture:
+    """Reads one source until its end, a failure, or the end of the stream."""
+
+    def __init__(self, channel: Channel, options: dict[str, Any], listener: Listener) -> None:
+        self.channel, self.options, self.listener = channel, options, listener
+        self.lossless, self.live = options["lossless"], kind_of(options["url"]) in ("network", "webcam")
+        self.synthetic = kind_of(options["url"]) == "synthetic"
+        self.index = options["first_index"]
+        self.clock = StreamClock(1 / RATE_WITHOUT_FPS, options["last_moment"])
+        self.moment = -math.inf  # of the latest frame
+        self.start: float | None = None  # the machine's clock when the file's stood at 0
+        self.next_kept = -math.inf  # moment from which a frame is analysed again, at `max_fps`
+        self.memory: FrameMemory | None = None
+        self.free: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        self.generation = 0
+        self.gate = MotionGate(options)
+        self.counts = {"captured": 0, "rate": 0, "still": 0, "no_slot": 0, "bad": 0}
+        self.last_sent = 0.0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        try:
+            while (message := self.channel.receive()) is not None:
+                if message[0].get("kind") == "motion":
+                    self.gate.on, self.gate.look_every_s, self.gate.followed = message[0]["gate"]
+                else:
+                    self.free.put((message[0]["memory"], message[0]["slot"]))
+        except Closed:
+            os._exit(0)  # the stream is gone, or wants no more of us; a decoder may hang, so no ceremony
+
+    def run(self, source: Source) -> tuple[str, str]:
+        """Gives the cause of the end and a sentence about it."""
+        options, paced = self.options, not self.live and self.options["pace"] == "source"
+        interval = 1 / (source.fps or RATE_WITHOUT_FPS)
+        self.clock.reopen(interval)
+        usable = unread = bad_in_row = 0
+        until = 0.0  # where the file was read to, in its own time
+        while True:
+            began = time.monotonic()
+            if self.gate.quiet(self.moment):
+                source.rest(self._stirs)
+            else:
+                source.wake()
+            grabbed = source.grab()
+            if self.live and time.monotonic() - began >= options["read_timeout_s"]:
+                return "stall", f"no frame for {options['read_timeout_s']:g} s"
+            if not grabbed:
+                missing = source.announced_s - until > max(3 * interval, 0.05 * source.announced_s)
+                unread += 1
+                if unread < options["bad_frames"] and (self.live or missing):
+                    continue
+                if self.live:
+                    return self.listener.cause or "end", f"the stream broke off ({unread} reads in a row gave nothing)"
+                if not usable:
+                    return "codec", "it holds no frame that can be read"
+                early = f"it ended after {until:.1f} s, before the announced {source.announced_s:.1f} s: "
+                return "end", source.gap or (early + "the file breaks off or is damaged" if missing else "")
+            if source.behind:  # it was counted, as still, when it was left out
+                moment = self.clock.moment or 0.0
+                self.counts["still"] -= 1
+            else:
+                moment = self.clock.advance(source.stream_s())
+                until = (source.stream_s() or until) + interval
+                self.counts["captured"] += 1
+                if paced:
+                    self._wait_until(moment)
+            now, wall = time.monotonic(), time.time()
+            if self.live or (paced and self.synthetic):
+                moment = now
+            moment, wall = moment - source.behind_s, wall - source.behind_s
+            self.moment = moment
+            # Reads that gave nothing were damaged frames if a good one follows; else they were the end.
+            self.counts["captured"] += unread
+            self.counts["bad"] += unread
+            self.index += unread
+            usable, unread = usable + 1, 0
+            if source.skipped:
+                self.counts["still"] += 1
+                self._tell_now_and_then(now)
+            elif options["max_fps"] and moment < self.next_kept:
+                self.counts["rate"] += 1
+                self._tell_now_and_then(now)
+            else:
+                if options["max_fps"]:
+                    half = 0.5 / options["max_fps"]
+                    self.next_kept = max(self.next_kept, moment - half) + 2 * half
+                image = source.retrieve()
+                if image is None:
+                    usable -= 1
+                    bad_in_row += 1
+                    self.counts["bad"] += 1
+                    if bad_in_row >= options["bad_frames"]:
+                        return "codec", f"{bad_in_row} frames in a row could not be decoded"
+                else:
+                    bad_in_row = 0
+                    self._offer(image, source, moment, now, wall)
+            self.index += not source.behind
+
+    def _stirs(self, image: np.ndarray) -> bool:
+        return self.gate.stirs(prepare(image, self.options)[0])
+
+    def _wait_until(self, moment: float) -> None:
+        """Play a file at its own times. Waiting long for the next frame is our doing, so we show that we live."""
+        if self.start is None:
+            self.start = time.monotonic() - moment
+        late = time.monotonic() - self.start - moment
+        if late > 1.0:
+            self.start += late  # we were held up: go on from here, without a burst
+        longest = max(0.02, min(1.0, self.options["read_timeout_s"] / 4))
+        while (wait := self.start + moment - time.monotonic()) > 0:
+            time.sleep(min(wait, longest))
+            if wait > longest:
+                self.send({"kind": "alive"}, time.monotonic())
+
+    def _offer(self, image: np.ndarray, source: Source, moment: float, now: float, wall: float) -> None:
+        image, offset, scale, picture = prepare(image, self.options)
+        if not self.gate.opens(image, moment):
+            self.counts["still"] += 1
+            self._tell_now_and_then(now)
+            return
+        if self.memory is None or image.size > self.memory.slot_bytes:
+            self._new_memory(image.size)
+        slot = self._slot(late=source.behind > 0)
+        if slot is None:
+            self.counts["no_slot"] += 1
+            self._tell_now_and_then(now)
+            return
+        assert self.memory is not None
+        self.memory.write(slot, image)
+        header = {
+            "kind": "frame", "memory": self.generation, "slot": slot, "shape": image.shape, "late": source.behind > 0,
+            "index": self.index - source.behind, "wall": wall, "monotonic": now, "moment": moment,
+            "stream_s": source.stream_s(), "offset": offset, "scale": scale, "picture": picture,
+        }  # fmt: skip
+        self.send(header, now)
+
+    def _slot(self, late: bool) -> int | None:
+        """A slot that nobody reads; lossless captures wait for one, and for late frames it is waited a while."""
+        while True:
+            try:
+                generation, slot = self.free.get(self.lossless or late, None if self.lossless else LATE_WAITS_S)
+            except queue.Empty:
+                return None
+            if generation == self.generation:
+                return slot
+
+    def _new_memory(self, size: int) -> None:
+        self.memory = FrameMemory(size)
+        self.generation += 1
+        for slot in range(SLOTS):
+            self.free.put((self.generation, slot))
+        header = {"kind": "memory", "memory": self.generation, "slot_bytes": self.memory.slot_bytes, "descriptors": 1}
+        self.channel.send(header, descriptors=[self.memory.descriptor])
+
+    def _tell_now_and_then(self, now: float) -> None:
+        """Frames that are not delivered are a sign of life as well."""
+        if now - self.last_sent >= 0.25:
+            self.send({"kind": "alive"}, now)
+
+    def send(self, header: dict[str, Any], now: float) -> None:
+        """Counters travel as differences: whatever the stream has heard of is accounted for."""
+        counts = {key: value for key, value in self.counts.items() if value}
+        if self.listener.damaged:
+            counts["damaged"], self.listener.damaged = self.listener.damaged, 0
+        self.counts = dict.fromkeys(self.counts, 0)
+        self.last_sent = now
+        self.channel.send({**header, "counts": counts})
+
+
+def prepare(image: np.ndarray, options: dict[str, Any]) -> tuple[np.ndarray, tuple[int, int], float, tuple[int, int]]:
+    """Rotate, cut to the region, shrink: the image, the region's corner, the scale, and the upright picture's size."""
+    if options["rotate"]:
+        image = cv2.rotate(image, ROTATIONS[options["rotate"]])
+    height, width = image.shape[:2]
+    x, y = 0, 0
+    if options["region"]:
+        left, top, wide, high = options["region"]
+        x, y = min(width - 2, round(left * width)), min(height - 2, round(top * height))
+        image = image[y : y + max(2, round(high * height)), x : x + max(2, round(wide * width))]
+    scale = 1.0
+    if options["max_size"]:
+        scale = min(1.0, options["max_size"][0] / image.shape[1], options["max_size"][1] / image.shape[0])
+        if scale < 1:
+            size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return image, (x, y), scale, (width, height)
+
+
+def main() -> None:
+    cv2.setNumThreads(1)
+    channel = channel_of_child()
+    try:
+        first = channel.receive()
+        assert first is not None
+        watch(Capture(channel, first[0], Listener()))
+    except Closed:
+        pass
+    except Exception as error:  # no memory, no descriptors, no thread, or a bug: the stream tells it
+        with contextlib.suppress(Closed):
+            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            channel.send({"kind": "closed", "cause": "crashed", "reason": f"the capture process failed ({reason})"})
+    finally:
+        os._exit(0)
+
+
+def watch(capture: Capture) -> None:
+    """Open and read the source until it has ended, a looping file again and again."""
+    options, listener, send = capture.options, capture.listener, capture.send
+    noted = False
+    while True:
+        send({"kind": "opening"}, time.monotonic())
+        try:
+            source = open_source(options, lambda: send({"kind": "alive"}, time.monotonic()))
+        except SourceError as error:
+            time.sleep(0.05)  # FFmpeg's last words may still be on their way through the pipe
+            live = kind_of(options["url"]) == "network"
+            cause = error.cause or listener.cause or ("timeout" if live else "codec")
+            send({"kind": "closed", "cause": cause, "reason": str(error)}, time.monotonic())
+            return
+        listener.cause = ""
+        send({"kind": "opened", "fps": source.fps}, time.monotonic())
+        cause, reason = capture.run(source)
+        source.close()
+        if cause != "end" or capture.live or options["end"] == "stop":
+            send({"kind": "closed", "cause": cause, "reason": reason}, time.monotonic())
+            return
+        if reason and not noted:
+            noted = True
+            send({"kind": "note", "reason": reason}, time.monotonic())
+
+
+if __name__ == "__main__":
+    main()

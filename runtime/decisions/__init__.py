@@ -1,0 +1,1 @@
+"""Who it is: the gallery, and which tracks are enrolled people."""

@@ -1,0 +1,236 @@
+"""One camera's people: from detections over tracks, views and evidence to decisions.
+
+frame -> see: tracker, and which people to describe -> (the engine describes) -> learn: views, same or other person
+      -> decide: looks that are due, one place for each person -> matches
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from personsearch.core.quality import Quality, quality_of
+from personsearch.core.records import Detections
+from personsearch.core.tracking.reunite import reunite
+from personsearch.core.tracking.tracker import Track, Tracker
+from personsearch.runtime.decisions.centring import PrototypeMean, centred
+from personsearch.runtime.decisions.evidence import Decision, TrackEvidence, View
+from personsearch.runtime.decisions.judge import Judge
+from personsearch.runtime.settings import DescribeSettings
+
+MARGIN = 0.1  # of a person's height, cut out around the box
+MOST_PIXELS = 400  # height of a picture that waits; a head sees 256 or so of the person in it
+DOUBT_EVERY_S = 0.1  # in a crowd nearly everybody is in doubt all the time
+ASKED = (1, 2, 3, 5)  # views after which a new track may turn out to be a lost one
+FEW = 2  # views
+HIDDEN = 0.4  # a person covered by more than this is described only if there is nothing better
+
+
+@dataclass
+class Want:
+    """A person who should be described: the best picture since the wish arose."""
+
+    track: Track
+    picture: np.ndarray  # uint8 (h, w, 3) BGR
+    box: np.ndarray  # (4,) in it
+    place: np.ndarray  # (4,) the same in the analysed image
+    quality: Quality
+    moment: float  # of the picture, stream seconds
+    since: float  # of the wish
+    doubt: bool  # it may be somebody else
+    views: int  # that the track has
+
+    @property
+    def urgency(self) -> int:
+        """0 for somebody of whom hardly anything is known, 1 for a doubt, 2 for better views."""
+        return 0 if self.views < FEW else 1 if self.doubt else 2
+
+
+@dataclass(frozen=True)
+class Match:
+    """An enrolled person in this frame, and why we think so."""
+
+    track: Track
+    person: str
+    decision: Decision
+
+    @property
+    def similarity(self) -> float:
+        return self.decision.similarity
+
+
+class Recognition:
+    """State of one camera. All times are seconds of the stream's own clock (`Frame.moment`), so that a file gives the
+    same decisions on any machine; `wall` times, for the camera's mean, are given where they are needed."""
+
+    def __init__(self, tracker: Tracker, settings: DescribeSettings, mean: PrototypeMean, judge: Judge) -> None:
+        self.tracker, self.settings, self.mean, self.judge = tracker, settings, mean, judge
+        self.evidence: dict[int, TrackEvidence] = {}
+        self.wants: dict[int, Want] = {}
+        self.tracks: list[Track] = []  # seen in the latest frame
+        self.described = self.reunited = self.split = 0
+        self.offset = np.zeros(mean.dimensions, np.float32)  # the camera's mean, as of the latest decision
+        self.joined: deque[tuple[int, int]] = deque(maxlen=1000)  # numbers of tracks that turned out to be earlier ones
+
+    # --- what to describe -----------------------------------------------------------------------------------------
+
+    def see(self, image: np.ndarray, detections: Detections, moment: float, wall: float) -> list[Track]:
+        """Follow one frame's detections. Those that came with embeddings count as described."""
+        self.tracks = self.tracker.update(detections, moment)
+        ready = detections.embeddings.shape[1] > 0
+        for track in self.tracks:
+            wish = self._wish(track, moment, ready)
+            if wish is None:
+                continue
+            want = self._cut_out(track, image, moment, wish)
+            if want is None:
+                continue
+            if ready:
+                self.learn(want, detections.embeddings[track.row], wall)
+            elif (old := self.wants.get(track.number)) is None or want.quality.value >= old.quality.value:
+                since, unsure = (moment, wish) if old is None else (old.since, wish or old.doubt)
+                self.wants[track.number] = replace(want, since=since, doubt=unsure)
+        self._forget(moment)
+        return self.tracks
+
+    def _wish(self, track: Track, moment: float, ready: bool) -> bool | None:
+        """Whether the wish to describe this track now is a doubt; None for no wish."""
+        options = self.settings
+        if track.low or track.sightings < self.tracker.settings.min_sightings:
+            return None
+        evidence = self.evidence.setdefault(track.number, TrackEvidence())
+        evidence.doubt = evidence.doubt or (track.doubt and evidence.described > 0)
+        age = moment - evidence.latest
+        if evidence.strange:  # is it somebody else? soon again
+            return True if age >= options.first_every_s else None
+        if evidence.doubt and track.covered < HIDDEN and age >= DOUBT_EVERY_S:
+            return True
+        if evidence.described < options.first_views:
+            return False if age >= options.first_every_s else None
+        every = options.better_every_s if evidence.described < self.judge.last_look else options.again_every_s
+        return False if age >= (options.first_every_s if ready else every) else None
+
+    def _cut_out(self, track: Track, image: np.ndarray, moment: float, doubt: bool) -> Want | None:
+        """The person's own picture, with a margin; None where it is too poor, unless nothing better comes for long."""
+        quality = quality_of(image, track.box, track.score, track.covered)
+        evidence = self.evidence[track.number]
+        if quality.value < self.settings.min_quality and (evidence.described or moment - track.first_seen < 2.0):
+            return None
+        height, width = image.shape[:2]
+        margin = MARGIN * (track.box[3] - track.box[1])
+        x1, y1 = np.maximum(np.floor(track.box[:2] - margin), 0).astype(int)
+        x2, y2 = np.minimum(np.ceil(track.box[2:] + margin), [width, height]).astype(int)
+        if x2 - x1 < 2 or y2 - y1 < 2:
+            return None
+        picture = image[y1:y2, x1:x2].copy()
+        box = track.box - np.array([x1, y1, x1, y1], np.float32)
+        if picture.shape[0] > MOST_PIXELS:
+            from cv2 import INTER_AREA, resize
+
+            scale = MOST_PIXELS / picture.shape[0]
+            size = (max(2, round(picture.shape[1] * scale)), MOST_PIXELS)
+            box = box * np.array([size[0] / picture.shape[1], scale] * 2, np.float32)
+            picture = resize(picture, size, interpolation=INTER_AREA)
+        return Want(track, picture, box, track.box, quality, moment, moment, doubt, evidence.described)
+
+    # --- what descriptions say --------------------------------------------------------------------------------------
+
+    def learn(self, want: Want, embedding: np.ndarray, wall: float) -> None:
+        """A view of a track has been described: is it still the same person, or one who was lost?"""
+        self.wants.pop(want.track.number, None)
+        evidence = self.evidence.get(want.track.number)
+        if evidence is None or not np.isfinite(embedding).all():
+            return  # the track ended meanwhile
+        self.described += 1
+        view = View(embedding, want.quality.value, want.moment, want.place)
+        offset = self.mean.offset(wall)
+        if want.doubt and evidence.views:
+            own = float(centred(evidence.vector, offset) @ centred(embedding, offset))
+            if own < self.settings.same_similarity:
+                self._somebody_else(want.track, evidence, view, offset, wall)
+                return
+        evidence.doubt, evidence.strange = False, []
+        evidence.add(view)
+        self._look_for_lost(want.track, evidence, offset, want.moment)
+        self.mean.see(want.track.number, evidence.vector, wall)
+
+    def _somebody_else(
+        self, track: Track, evidence: TrackEvidence, view: View, offset: np.ndarray, wall: float
+    ) -> None:
+        """Two strange views that agree with each other: the track has moved onto another person."""
+        evidence.strange.append(view)
+        evidence.latest = view.moment
+        if len(evidence.strange) < 2:
+            return
+        one, two = (centred(v.embedding, offset) for v in evidence.strange[-2:])
+        if float(one @ two) < self.settings.same_similarity:
+            evidence.strange = evidence.strange[-1:]
+            return
+        other, fresh = self.tracker.split(track), TrackEvidence()
+        for strange in evidence.strange:
+            fresh.add(strange)
+        evidence.strange, evidence.doubt = [], False
+        self.evidence[other.number] = fresh
+        self.tracks = [other if t is track else t for t in self.tracks]
+        self.split += 1
+        self._look_for_lost(other, fresh, offset, view.moment)
+
+    def _look_for_lost(self, track: Track, evidence: TrackEvidence, offset: np.ndarray, moment: float) -> None:
+        """Somebody whom this camera has lost and who looks like this track: it goes on under the earlier number."""
+        if evidence.described not in ASKED:
+            return
+        lost = [t for t in self.tracker.lost(moment) if t.last_seen < track.first_seen and t.number in self.evidence]
+        lost = [t for t in lost if self.evidence[t.number].views]
+        if not lost:
+            return
+        vectors = np.array([centred(self.evidence[t.number].vector, offset) for t in lost])
+        looks = centred(evidence.vector, offset)[None]
+        pairs = reunite([track], lost, looks, vectors, self.settings.reunite_similarity)
+        if not pairs:
+            return
+        earlier = pairs[0][1]
+        joined = self.tracker.rejoin(track, earlier)
+        self.evidence.pop(track.number, None)
+        self.wants.pop(track.number, None)
+        self.evidence[joined.number].join(evidence)
+        self.tracks = [joined if t is track else t for t in self.tracks]
+        self.joined.append((track.number, joined.number))
+        self.reunited += 1
+
+    # --- who it is --------------------------------------------------------------------------------------------------
+
+    def decide(self, wall: float) -> list[Match]:
+        """Take the looks that are due. Gives the people recognised in the latest frame, each in one place."""
+        self.offset = offset = self.mean.offset(wall)
+        current = [(t, self.evidence[t.number]) for t in self.tracks if t.number in self.evidence]
+        self.judge.look([e for _, e in current], offset)
+        # A poor box, or somebody who may have changed places, is followed, but not named.
+        clear = [(t, e) for t, e in current if not t.low and not e.strange]
+        return self._one_place_each([Match(t, e.decision.person, e.decision) for t, e in clear])
+
+    @staticmethod
+    def _one_place_each(named: Sequence[Match]) -> list[Match]:
+        best: dict[str, Match] = {}
+        for match in named:
+            if match.decision.state != "recognised":
+                continue
+            rival = best.get(match.person)
+            if rival is None or match.decision.log_likelihood_ratio > rival.decision.log_likelihood_ratio:
+                best[match.person] = match
+        return sorted(best.values(), key=lambda m: m.track.number)
+
+    def candidates(self) -> list[Match]:
+        """People of the latest frame who are possibly somebody enrolled: for a person to review."""
+        found = [(t, self.evidence[t.number].decision) for t in self.tracks if t.number in self.evidence]
+        return [Match(t, d.person, d) for t, d in found if d.state == "possible"]
+
+    def _forget(self, moment: float) -> None:
+        """Evidence lasts as long as the tracker remembers the track."""
+        if len(self.evidence) > 2 * len(self.tracks):
+            alive = {t.number for t in (*self.tracks, *self.tracker.lost(moment))}
+            remember = self.tracker.settings.remember_s
+            self.evidence = {n: e for n, e in self.evidence.items() if n in alive or moment - e.latest <= remember}
+            self.wants = {n: w for n, w in self.wants.items() if n in self.evidence}

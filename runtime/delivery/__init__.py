@@ -1,0 +1,1 @@
+"""Events: made, numbered, kept, sent, and replayed."""

@@ -1,0 +1,351 @@
+"""A box's side of a shared gallery: what changes here goes to the group, what changed there comes into the file.
+
+Everything goes through the gallery's own ways (`changing`, `forget`), under its lock and in one step, so that a kill at
+any moment loses nothing and a running stream takes it over as it does after enroll.py. First the file, then what is
+remembered of it, then the group: whatever is interrupted is found to be done already, or done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from personsearch.core.errors import UserError
+from personsearch.core.redaction import redact
+from personsearch.runtime.decisions.gallery import Gallery
+from personsearch.runtime.decisions.gallery_copies import read_crop
+from personsearch.runtime.decisions.gallery_file import begin_gallery
+from personsearch.runtime.decisions.names import MAX_NAME
+from personsearch.runtime.decisions.person import EnrolledView, Person
+from personsearch.runtime.fleet.bucket import Bucket, BucketDown, Entry, held_key
+from personsearch.runtime.fleet.group import GroupView, gone_record, held_report, record_of
+from personsearch.runtime.fleet.reconcile import Known, known_of, reconcile
+from personsearch.runtime.fleet.sealing import GroupKey
+from personsearch.runtime.fleet.shared_record import Shared, Stamp, digest, inward, outward, sealed, without_pictures
+from personsearch.runtime.fleet.shared_state import Erased, SharedState, load_state
+from personsearch.runtime.operations.forget import Eraser, Forgotten, NothingToErase, forget, unfinished
+from personsearch.runtime.operations.place import Place
+
+log = logging.getLogger("personsearch.fleet")
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
+LOOK_S = 1.0  # at the gallery's file
+REPORT_S, AGAIN_S = 60.0, 60.0  # say what is held; try again what could not be finished
+Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # picture BGR uint8, boxes (N, 4) xyxy -> (N, D)
+
+
+@dataclass
+class _Work:
+    """What one look at gallery and group found to be told to the group."""
+
+    publish: list[tuple[str, Person | None, Stamp]] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)  # here, and the group does not know
+    back: bool = False  # somebody is there who was forgotten
+    came: int = 0
+    went: int = 0
+
+
+class GallerySync:
+    """`run` until cancelled. `trouble` says why the group cannot be reached at the moment, or ""."""
+
+    def __init__(
+        self, place: Place, box: str, bucket: Bucket, key: GroupKey, pictures: bool = False,
+        erasers: Iterable[Eraser] = (), engine: Callable[[], Embed] | None = None, make: bool = False,
+    ) -> None:  # fmt: skip
+        """pictures  whether those that were kept of views may leave the box
+        engine    begins what describes pictures of people who were enrolled with another model
+        make      the bucket at the hub, if there is none"""
+        self.place, self.box, self.bucket, self.key, self.pictures = place, box, bucket, key, pictures
+        self._erasers, self._engine, self._make = tuple(erasers), engine, make
+        self.state: SharedState = load_state(place.gallery, bucket.group, place.model_hash)
+        self.view = GroupView(key)
+        self.trouble, self.anew = "not connected yet", set[str]()
+        self._stamp: tuple[int, int, int] | None = None
+        self._looked = False
+        self._again = self._next_report = 0.0
+        self._held: dict[str, int] = {}
+        self._reported: bytes = b""
+        self._told: set[str] = set()
+        self._failed: set[str] = set()  # records whose pictures cannot be described
+
+    async def run(self) -> None:
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                await self.bucket.open(self._make)
+                self.view = GroupView(self.key)
+                self._looked, self._next_report = False, 0.0
+                if self.trouble:
+                    log.info("gallery of group %s: connected", self.bucket.group)
+                self.trouble, pause = "", FIRST_PAUSE_S
+                while not self.bucket.lost.is_set():
+                    await self._turn()
+                    await self._wait()
+                raise BucketDown("the connection was lost")
+            except BucketDown as error:
+                await self.bucket.close()
+                self._say_down(str(error))
+                pause = min(LONGEST_PAUSE_S, 2 * pause)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # boxes must not return all at once
+
+    async def _wait(self) -> None:
+        """Until something came, or it is time to look at the file."""
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self.bucket.changed, self.bucket.lost)]
+        await asyncio.wait(waiting, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+
+    async def _turn(self) -> None:
+        now, stamp = time.monotonic(), self._file_stamp()
+        if not self._looked or self.bucket.changed.is_set() or stamp != self._stamp or now >= self._again:
+            self.bucket.changed.clear()
+            entries = dict(self.bucket.entries)
+            self.view.take(entries)
+            try:
+                await asyncio.to_thread(self._forget_here)
+                work = await asyncio.to_thread(self._exchange)
+            except (UserError, OSError) as error:  # a disk that is full, a gallery of another model
+                self._say_once(f"the shared gallery cannot be kept up: {error}")
+                self._again = now + AGAIN_S
+                return
+            self._looked, self._stamp, self._again = not work.back, stamp, now + AGAIN_S
+            await self._tell(work, entries)
+            await self._translate(entries)
+        await self._report(now)
+
+    def _file_stamp(self) -> tuple[int, int, int] | None:
+        try:
+            status = self.place.gallery.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    # --- here: in a thread --------------------------------------------------------------------------------------------
+
+    def _forget_here(self) -> None:
+        """Whom the group has forgotten, and this box not, or not wholly."""
+        for person in sorted(self.view.forgotten()):
+            done = self.state.forgotten.get(person)
+            if done is not None and done.complete:
+                continue
+            begin_gallery(self.place.gallery, self.place.model_hash, self.place.dimensions)
+            try:
+                complete = bool(forget(self.place, person, self._erasers)["complete"])
+            except NothingToErase:
+                for eraser in self._erasers:  # there may be visits all the same
+                    eraser.erase(Forgotten(person, (person,), ()))
+                complete = True
+            self.place.audit.add("forgotten", person=person, complete=complete, group=self.bucket.group)
+            self.state.people.pop(person, None)
+            self.state.forgotten[person] = Erased(time.time(), complete)
+            self.state.save()
+            log.info("forgot %s, as the group did%s", person, "" if complete else "; not complete yet")
+
+    def _exchange(self) -> _Work:
+        """Bring the gallery's file and the group's records together; what the group has to be told is given back."""
+        work, people = _Work(), dict(self.state.people)
+        with self.place.changing("shared") as gallery:
+            work.forgotten = self._forgotten_here(gallery)
+            gone = {*self.state.forgotten, *gallery.forgotten, *self.view.forgotten()}
+            for person in gone & gallery.everybody().keys():  # from an old copy that somebody put back
+                self.state.forgotten[person] = Erased(time.time(), complete=False)
+                work.back = True
+            ours = {i: outward(p, self.box) for i, p in gallery.everybody().items() if i not in gone}
+            wanted: dict[str, Person | None] = {}
+            for person in sorted({*ours, *people, *self.view.ids()} - gone):
+                known = people.get(person, Known())
+                theirs, stamp = self.view.latest(person, self.place.model_hash)
+                if theirs is None and stamp == Stamp() and person not in ours and person not in people:
+                    continue  # of another model only
+                mine = ours.get(person)
+                outcome = reconcile(mine, known, theirs, stamp, self.box, self.view.highest(person))
+                if not _same(outcome.person, mine):
+                    wanted[person] = outcome.person
+                if outcome.publish:
+                    work.publish.append((person, outcome.person, outcome.stamp))
+                else:
+                    people[person] = known_of(outcome.person, outcome.stamp)
+            self._put(gallery, wanted)
+            self._held = dict.fromkeys(gallery.everybody(), 0)
+        work.came = sum(person is not None for person in wanted.values())
+        work.went = len(wanted) - work.came
+        if wanted:
+            self.place.audit.add("shared", group=self.bucket.group, people=sorted(wanted), removed=work.went)
+            log.info("group %s: %d people came or changed, %d went", self.bucket.group, work.came, work.went)
+        if people != self.state.people:
+            self.state.people = people
+            self.state.save()
+        return work
+
+    def _forgotten_here(self, gallery: Gallery) -> list[str]:
+        """Ids that `forget` erased here. One of its ids is the person's own; those that follow from the name are told
+        only if the group has them: they could be guessed at."""
+        times: set[float] = set()
+        found = []
+        for person, when in gallery.forgotten.items():
+            first = when not in times
+            times.add(when)
+            if first or person in self.state.people or person in self.view.ids():
+                if person not in self.state.forgotten:
+                    self.state.people.pop(person, None)
+                    self.state.forgotten[person] = Erased(when, unfinished(self.place.gallery) != person)
+                    self.state.save()
+                found.append(person)
+        known = self.view.forgotten()
+        return [person for person in {*found, *self.state.forgotten} if person not in known]
+
+    def _put(self, gallery: Gallery, wanted: dict[str, Person | None]) -> None:
+        """Two people of one name: the one with the larger id gets it with the id behind, wherever that shows."""
+        for person in wanted:
+            gallery.drop(person)
+        for coming in wanted.values():
+            if coming is None:
+                continue
+            new = inward(coming, self.box)
+            if new.name in gallery:
+                other = gallery.person(new.name)
+                if other.id > new.id:
+                    gallery.put(replace(other, name=_distinct(other)))
+                else:
+                    new = replace(new, name=_distinct(new))
+            gallery.put(new)
+
+    # --- there --------------------------------------------------------------------------------------------------------
+
+    async def _tell(self, work: _Work, entries: dict[str, Entry]) -> None:
+        for person in sorted(work.forgotten):
+            record = gone_record(person, "forgotten", Stamp(self.view.highest(person) + 1, self.box))
+            if await self.bucket.write(record.header.key, sealed(record, self.key), entries.get(record.header.key)):
+                await self._clear(person, entries)
+        for person in sorted(self.view.gone()):  # by somebody who was killed before this
+            await self._clear(person, entries)
+        told = False
+        for person, state, stamp in work.publish:
+            if state is None:
+                record = gone_record(person, "removed", stamp)
+            else:
+                record = record_of(state if self.pictures else without_pictures(state), self.place, stamp)
+            value = sealed(record, self.key)
+            if len(value) > self.bucket.largest and state is not None:
+                record = record_of(without_pictures(state), self.place, stamp)
+                value = sealed(record, self.key)
+            if len(value) > self.bucket.largest:
+                self._say_once(
+                    f"{person} has {len(value)} bytes of views, more than the hub's max_payload takes "
+                    f"({self.bucket.largest}); raise it, or enrol fewer views"
+                )
+                continue
+            if await self.bucket.write(record.header.key, value, entries.get(record.header.key)):
+                self.state.people[person] = known_of(state, stamp)
+                told = True
+                if state is None:
+                    await self._clear(person, entries)
+        if told:
+            self._save()
+
+    async def _clear(self, person: str, entries: dict[str, Entry]) -> None:
+        """Take the records of somebody who is gone out of the bucket."""
+        for record in self.view.records(person):
+            seen = entries.get(record.header.key)
+            if seen is not None and seen.value:
+                await self.bucket.delete(record.header.key, seen)
+
+    async def _translate(self, entries: dict[str, Entry]) -> None:
+        """People whom the group has with another model: described anew from their pictures, if those came along. The
+        result is told to the group first, so that of many boxes with this model one is heard, and then taken from
+        there. Of those whom we have, name and details."""
+        model, anew = self.place.model_hash, set[str]()
+        embed: Embed | None = None
+        for person in sorted(self.view.ids() - self.view.forgotten()):
+            other, own = self.view.foreign(person, model), self.view.record(person, model)
+            if other is None or other.person is None or other.header.stamp <= self.view.latest(person, model)[1]:
+                continue
+            stamp = Stamp(self.view.highest(person) + 1, self.box)
+            if own is not None and own.person is not None:
+                said = replace(own.person, name=other.person.name, details=other.person.details)
+                if digest(said) != digest(own.person):
+                    await self._write(record_of(said, self.place, stamp), entries)
+                continue
+            mark = f"{other.header.key}/{other.header.version}"
+            if self._engine is None or mark in self._failed or not any(v.crop for v in other.person.views):
+                anew.add(person)
+                continue
+            try:
+                if embed is None:
+                    embed = await asyncio.to_thread(self._engine)
+                views = await asyncio.to_thread(_described, other.person.views, embed)
+            except Exception as error:
+                log.warning("%s cannot be described from pictures (%s)", person, redact(str(error))[:200])
+                views = ()
+            if not views:
+                self._failed.add(mark)
+                anew.add(person)
+                continue
+            made = replace(other.person, views=views, negatives=())
+            await self._write(record_of(made if self.pictures else without_pictures(made), self.place, stamp), entries)
+        for person in sorted(anew - self.anew):
+            log.warning("enrol anew: %s was enrolled with another model, and no picture came along", person)
+        self.anew = anew
+
+    async def _write(self, record: Shared, entries: dict[str, Entry]) -> None:
+        value = sealed(record, self.key)
+        if len(value) <= self.bucket.largest:
+            await self.bucket.write(record.header.key, value, entries.get(record.header.key))
+
+    async def _report(self, now: float) -> None:
+        """What is held here, for the centre; whenever that changed, and now and then."""
+        held = {i: self.state.people[i].stamp.version if i in self.state.people else 0 for i in self._held}
+        erased = {i: {"time": e.time, "complete": e.complete} for i, e in self.state.forgotten.items()}
+        content = json.dumps([held, erased, sorted(self.anew)]).encode()
+        if content != self._reported or now >= self._next_report:
+            self._reported, self._next_report = content, now + REPORT_S
+            report = held_report(self.box, self.place.model_hash, held, erased, sorted(self.anew), self.key)
+            await self.bucket.put(held_key(self.box), report)
+
+    def _save(self) -> None:
+        try:
+            self.state.save()
+        except OSError as error:
+            self._say_once(f"{self.state.path}: cannot be written ({error.strerror})")
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._told and len(self._told) < 1000:
+            self._told.add(text)
+            log.error("%s", redact(text))
+
+    def _say_down(self, reason: str) -> None:
+        reason = redact(reason)
+        if reason != self.trouble:
+            log.warning("gallery of group %s: %s; the box works on, and it is tried again", self.bucket.group, reason)
+        self.trouble = reason
+
+
+def _same(one: Person | None, other: Person | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one is other or digest(one) == digest(other)
+
+
+def _distinct(person: Person) -> str:
+    """The name with the id behind it."""
+    mark = f" ({person.id})"
+    return person.name if person.name.endswith(mark) else person.name[: MAX_NAME - len(mark)] + mark
+
+
+def _described(views: tuple[EnrolledView, ...], embed: Embed) -> tuple[EnrolledView, ...]:
+    found = []
+    for view in views:
+        picture = read_crop(view.crop) if view.crop is not None else None
+        if picture is None or view.crop is None:
+            continue
+        (row,) = embed(picture, np.array([view.crop.box], np.float32))
+        row = np.asarray(row, np.float32)
+        if np.isfinite(row).all() and float(np.linalg.norm(row)) > 0:
+            found.append(replace(view, embedding=row / np.float32(np.linalg.norm(row))))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""What operators need: metrics and health, logs, reload, recording."""

@@ -1,0 +1,63 @@
+"""Which frames are analysed next: fair across cameras, never stale, in batches that form while the engine waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from personsearch.runtime.cameras.camera import Camera
+from personsearch.runtime.cameras.frames import Frame
+from personsearch.runtime.settings import SchedulingSettings
+
+FOLLOWED = 2.0  # so many times as often is a camera looked at in which somebody is followed
+
+
+class Scheduler:
+    """The camera that has waited longest comes first, so a fast camera cannot push a slow one aside. Where somebody is
+    followed, each second of waiting counts twice: with too much to do, names are worth more than empty scenes."""
+
+    def __init__(
+        self, settings: SchedulingSettings, batch: int, following: Callable[[str], bool] = lambda _camera: False
+    ) -> None:
+        """batch      frames that the engine takes at once
+        following  whether anybody is followed in a camera"""
+        self.settings, self.batch, self.following = settings, batch, following
+        self.load = 0.0  # share of the time that the engine is busy, smoothed
+        self._since = 0.0  # when the first frame of the batch that forms was seen
+
+    def choose(self, cameras: Sequence[Camera], busy: bool, inference_s: float, now: float) -> list[Frame]:
+        """The next batch, one frame of each camera at most; empty while there is nothing, or it pays to wait.
+
+        Frames older than `max_age_s` are dropped as stale, except of lossless cameras.
+        """
+        for camera in cameras:
+            if not camera.settings.lossless:
+                while (
+                    camera.pending
+                    and not camera.pending[0].late
+                    and (now - camera.pending[0].monotonic > self.settings.max_age_s)
+                ):
+                    camera.drop(camera.pending.popleft(), "stale")
+        ready = [c for c in cameras if c.pending]
+        ready.sort(key=lambda c: (now - c.last_served) * (FOLLOWED if self.following(c.name) else 1.0), reverse=True)
+        if busy or not ready:
+            self._since = 0.0 if not ready else self._since
+            return []
+        self._since = self._since or now
+        reading = sum(c.state == "online" for c in cameras)
+        full = len(ready) >= min(self.batch, max(1, reading))
+        if not full and now - self._since < self.window(inference_s):
+            return []
+        self._since = 0.0
+        chosen = ready[: self.batch]
+        for camera in chosen:
+            camera.last_served = now
+        return [camera.pending.popleft() for camera in chosen]
+
+    def window(self, inference_s: float) -> float:
+        """Seconds to wait for a fuller batch: none while the engine has time to spare (a frame alone is then
+        analysed at once), up to a quarter of an inference when it is the bottleneck."""
+        return min(self.settings.batch_window_s, 0.25 * inference_s) * min(1.0, self.load)
+
+    def note(self, busy_share: float) -> None:
+        """Called about once a second with the share of that time that the engine was busy."""
+        self.load = 0.7 * self.load + 0.3 * min(1.0, busy_share)

@@ -1,0 +1,149 @@
+#!/usr/bin/env python
+"""How fast an archive is indexed: times real time a core, what motion saves, and what a second worker brings.
+
+    python tests/archive_speed.py VIDEO ... [--minutes 10] [--quiet-share 0.75] [--json FILE]
+
+The videos are repeated until they last --minutes, in three archives: as they are; mixed with stretches in which nothing
+moves (--quiet-share of the time; their last picture stands still, with a sensor's noise); and the mixed one again for
+one worker and two. Each is indexed by the real command, at 10 pictures a second. Beside the wall clock stands the
+processor time, of all processes: on a busy machine it is what holds. `speed-up` is the wall clock of one worker (in the
+command's own process) over that of two (Ray, with its start); `of the work` leaves out what each takes to start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from personsearch.core.errors import UserError, run_main
+from personsearch.core.files import replace_file
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FPS, PIECE_S = 10, 20.0
+
+
+def main() -> int:
+    return run_main(_main)
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="+")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each archive")
+    parser.add_argument("--files", type=int, default=4, help="videos of an archive")
+    parser.add_argument("--quiet-share", type=float, default=0.75, help="of the mixed archive in which nothing moves")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--json", default="", metavar="FILE", help="write the figures")
+    given = parser.parse_args()
+    for video in given.videos:
+        if not Path(video).is_file():
+            raise UserError(f"{video}: no such video")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seconds = given.minutes * 60 / given.files
+        for number in range(given.files):
+            busy, mixed = folder / "busy" / f"a{number}.mp4", folder / "mixed" / f"a{number}.mp4"
+            write(busy, given.videos, seconds, 0.0, number)
+            write(mixed, given.videos, seconds, given.quiet_share, number)
+        figures = {
+            "always somebody": run(folder / "busy", folder / "out1", 1),
+            "mixed, 1 worker": run(folder / "mixed", folder / "out2", 1),
+            f"mixed, {given.workers} workers": run(folder / "mixed", folder / "out3", given.workers),
+        }
+    one, more = figures["mixed, 1 worker"], figures[f"mixed, {given.workers} workers"]
+    figures["speed-up"] = round(one["wall_s"] / more["wall_s"], 2)
+    figures["speed-up of the work"] = round(one["work_s"] / more["work_s"], 2)
+    figures["processor time, more workers over one"] = round(more["cpu_s"] / one["cpu_s"], 2)
+    words = [Path(v).name for v in given.videos]
+    command = f"python tests/archive_speed.py {' '.join(words)} --minutes {given.minutes:g} --files {given.files}"
+    content = {
+        "command": f"{command} --quiet-share {given.quiet_share:g}",
+        "machine": f"{len(os.sched_getaffinity(0))} cores, no GPU", "load_average": round(os.getloadavg()[0], 1),
+        **figures,
+    }  # fmt: skip
+    print(json.dumps(content, indent=1))
+    if given.json:
+        replace_file(given.json, json.dumps(content, indent=1).encode() + b"\n")
+    return 0
+
+
+def run(videos: Path, out: Path, workers: int) -> dict[str, Any]:
+    """Index an archive; seconds of video, wall clock and processor time, and what came of it."""
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [
+        sys.executable, REPOSITORY / "archive" / "index.py", "--videos", videos, "--out", out, "--workers", workers,
+        "--segment-s", 30, "--camera", "a",
+    ]  # fmt: skip
+    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    report = json.loads((out / "report.json").read_bytes())
+    video_s = 3600 * report["hours"]
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    work, files = report["cpu_s_of_workers"], list(out.rglob("visits/*/*.parquet"))
+    return {
+        "video_s": round(video_s), "wall_s": round(wall, 1), "work_s": round(report["work_s"], 1),
+        "cpu_s": round(cpu, 1), "cpu_s_of_segments": work, "times_real_time": round(video_s / wall, 2),
+        "times_real_time_a_core_by_processor_time": round(video_s / work, 2), "segments": report["segments"],
+        "pictures_analysed": report["pictures_analysed"], "visits": report["visits"],
+        "bytes_a_visit": round(sum(file.stat().st_size for file in files) / max(1, report["visits"])),
+    }  # fmt: skip
+
+
+def write(path: Path, videos: list[str], seconds: float, quiet: float, offset: int) -> None:
+    """A video of that length: pieces of the given ones, each followed by its last picture for the quiet time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(offset)
+    with av.open(str(path), "w") as container:
+        stream = None
+        for count, image in enumerate(islice(pictures(videos, quiet, noise, offset), round(seconds * FPS))):
+            if stream is None:
+                options = {"preset": "veryfast", "crf": "23", "threads": "1"}
+                stream = container.add_stream("libx264", rate=FPS, options=options)
+                stream.height, stream.width, stream.pix_fmt = *SIZE[::-1], "yuv420p"
+                stream.codec_context.gop_size = 2 * FPS
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = count, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        assert stream is not None
+        container.mux(stream.encode(None))
+
+
+SIZE = (1280, 720)
+
+
+def pictures(videos: list[str], quiet: float, noise: np.random.Generator, offset: int) -> Iterator[np.ndarray]:
+    """BGR pictures of SIZE at FPS, for ever."""
+    moving = round(PIECE_S * FPS)
+    still = round(moving * quiet / (1 - quiet)) if quiet else 0
+    for video in cycle(videos[offset % len(videos) :] + videos[: offset % len(videos)]):
+        count, due = 0, 0.0
+        with av.open(video) as container:
+            for frame in container.decode(container.streams.video[0]):
+                if frame.time is not None and frame.time < due:
+                    continue
+                due += 1 / FPS
+                image = frame.to_ndarray(format="bgr24", width=SIZE[0], height=SIZE[1])
+                yield image
+                count += 1
+                if still and count % moving == 0:
+                    for _ in range(still):
+                        grain = noise.integers(-2, 3, (*image.shape[:2], 1), np.int16)
+                        yield np.clip(image + grain, 0, 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Frames in which nothing moves are left out; nobody is lost by it."""
+
+import itertools
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from personsearch.core.records import Detections
+from personsearch.core.tracking.tracker import Tracker, TrackingSettings
+from personsearch.runtime.camera_settings import CameraSettings
+from personsearch.runtime.cameras.camera import Camera
+from personsearch.runtime.cameras.motion import AFTER_S, MotionDetector, MotionGate, within
+from personsearch.runtime.settings import SchedulingSettings
+
+RNG = np.random.default_rng(5)
+STREET = cv2.normalize(cv2.GaussianBlur(RNG.normal(0, 9, (180, 320, 3)), (0, 0), 3), None, 40, 220, cv2.NORM_MINMAX)
+NOISE = [RNG.normal(0, 1, STREET.shape).astype(np.float32) for _ in range(7)]
+turns = itertools.cycle(NOISE)
+
+
+def picture(person: tuple[int, int, int, int] | None = None, light: float = 1.0, noise: float = 3.0) -> np.ndarray:
+    image = STREET.astype(np.float32) * np.float32(light)
+    if person:
+        x, y, w, h = person
+        image[y : y + h, x : x + w] = (30, 30, 90)
+    return np.clip(image + np.float32(noise) * next(turns), 0, 255).astype(np.uint8)
+
+
+def settled(ignored: tuple = ()) -> MotionDetector:
+    detector = MotionDetector(ignored)
+    for number in range(30):
+        detector.see(picture(), number / 10)
+    return detector
+
+
+def gate(**options: object) -> MotionGate:
+    made = MotionGate({"ignore": (), "region": None, **options})
+    made.on = True
+    return made
+
+
+def test_the_first_frame_is_new_and_noise_is_no_motion() -> None:
+    detector = MotionDetector()
+    assert detector.see(picture(), 0.0) == "new"
+    assert [detector.see(picture(noise=4), n / 10) for n in range(1, 40)] == ["still"] * 39
+
+
+@pytest.mark.parametrize("size", [(4, 12), (20, 60)])
+def test_a_person_near_or_far_moves(size: tuple[int, int]) -> None:
+    assert settled().see(picture((150, 100, *size)), 3.0) == "moving"
+
+
+def test_slowly_changing_light_is_no_motion_and_a_jump_is_a_new_scene() -> None:
+    detector = settled()
+    assert {detector.see(picture(light=1 + 0.002 * n), 3 + n / 10) for n in range(30)} == {"still"}
+    assert detector.see(picture(light=0.6), 6.0) == "new"
+    assert detector.see(picture(light=0.6), 6.1) == "still"
+    assert detector.see(255 - picture(light=0.6), 6.2) == "new"  # another scene
+    assert detector.see(picture()[:90], 6.3) == "new"  # another size
+
+
+def test_leaves_become_noise() -> None:
+    detector = settled()
+    verdicts = []
+    for number in range(400):
+        image = picture()
+        swung = 25 * np.sin(number * 1.7)
+        image[10:30, 10:40] = np.clip(image[10:30, 10:40] + swung, 0, 255)
+        verdicts.append(detector.see(image, 3 + number / 10))
+    assert "moving" in verdicts[:20]
+    assert verdicts[-50:].count("moving") <= 5
+
+
+def test_ignored_zones_do_not_count_even_within_a_region() -> None:
+    zones = within([(0.5, 0.5, 0.5, 0.5)], (0.0, 0.5, 1.0, 0.5))
+    assert zones == [(0.5, 0.0, 0.5, 1.0)]
+    detector = settled(tuple(zones))
+    assert detector.see(picture((250, 50, 20, 60)), 3.0) == "still"
+    assert detector.see(picture((50, 50, 20, 60)), 3.1) == "moving"
+
+
+def test_the_gate_opens_for_motion_for_a_look_and_while_somebody_is_followed() -> None:
+    camera = gate()
+    opened = [n / 10 for n in range(100) if camera.opens(picture(), n / 10)]
+    assert [m for m in opened if m <= AFTER_S] == [n / 10 for n in range(int(10 * AFTER_S) + 1)]
+    assert [m for m in opened if m > AFTER_S] == [4.0, 6.0, 8.0]
+    assert camera.opens(picture((150, 100, 10, 30)), 9.9)
+    camera.followed = True
+    assert all(camera.opens(picture(), 10 + n / 10) for n in range(100))
+    camera.followed = False
+    assert not camera.opens(picture(), 20.0)
+    camera.on = False
+    assert camera.opens(picture(), 20.1)
+
+
+def test_the_tracker_follows_whoever_was_seen_lately() -> None:
+    tracker = Tracker(TrackingSettings(), 0.3)
+    nobody = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 0)))
+    assert not tracker.following
+    tracker.update(Detections(np.array([[10, 10, 50, 130]]), np.array([0.9]), np.zeros((1, 0))), 0.0)
+    assert tracker.following
+    tracker.update(nobody, 1.0)
+    assert tracker.following  # hidden for a moment
+    tracker.update(nobody, 2.0)
+    assert not tracker.following
+
+
+def still_video(path: Path, frames: int) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (320, 180))
+    for _ in range(frames):
+        writer.write(picture(noise=1))
+    writer.release()
+
+
+def test_a_camera_leaves_still_frames_out_counts_them_and_stays_online(tmp_path: Path) -> None:
+    still_video(tmp_path / "still.avi", 100)
+    told: list[str] = []
+    camera = Camera(
+        CameraSettings(name="yard", url=str(tmp_path / "still.avi"), read_timeout_s=5),
+        lambda _camera, state, _cause, _reason: told.append(state),
+    )
+    limit = time.monotonic() + 60
+    try:
+        while not camera.done and time.monotonic() < limit:
+            now = time.monotonic()
+            camera.tick(now)
+            camera.leave_out_still(SchedulingSettings(motion=True, look_every_s=30), False)
+            camera.read()
+            while camera.pending:
+                camera.pending.popleft().release()
+                camera.counters.analysed += 1
+            time.sleep(0.01)
+    finally:
+        camera.stop()
+    counters = camera.counters
+    assert told == ["online", "ended"], camera.reason
+    assert counters.dropped["still"] > 30  # the first two seconds are looked at
+    assert counters.captured == 100 == counters.analysed + sum(counters.dropped.values())

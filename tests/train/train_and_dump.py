@@ -1,0 +1,30 @@
+"""Run by `test_distributed.py`, alone or under torchrun: train a few steps, write losses and state of rank 0."""
+
+import sys
+
+import torch
+
+from personsearch.core.config import load_settings
+from personsearch.train import distributed
+from personsearch.train.loop.trainer import Trainer
+from personsearch.train.settings import TrainSettings
+
+torch.set_num_threads(1)
+distributed.start()
+out, preset, *overrides = sys.argv[1:]
+trainer = Trainer(load_settings(f"configs/{preset}.yaml", TrainSettings, overrides))
+# In float64: rounding that differs with the batch size would tip decisions (NMS, IoU >= 0.5) and all that follows.
+averaged = [trainer.average.network] if trainer.average else []
+for module in (trainer.network, trainer.identity, *averaged):
+    module.double()
+trainer.network.train()
+losses = []
+for batches in trainer.batches():
+    values = distributed.average(torch.stack(list(trainer.train_step(batches).values())))
+    losses.append(values)
+if distributed.rank() == 0:
+    state = {f"model.{k}": v for k, v in trainer.network.state_dict().items()}
+    state |= {f"identity.{k}": v for k, v in trainer.identity.state_dict().items()}
+    state |= {f"averaged.{k}": v for module in averaged for k, v in module.state_dict().items()}
+    torch.save({"losses": torch.stack(losses), "state": state}, out)
+distributed.stop()

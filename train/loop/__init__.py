@@ -1,0 +1,1 @@
+"""The training loop: optimiser, progress, evaluation in between, and the summary at the end."""

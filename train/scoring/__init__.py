@@ -1,0 +1,1 @@
+"""What evaluation adds to the protocol: re-ranking and pictures."""

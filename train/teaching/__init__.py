@@ -1,0 +1,1 @@
+"""Learning from other models and from unlabelled video."""
