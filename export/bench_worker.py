@@ -17,6 +17,7 @@ import numpy as np
 
 from personsearch.core.bundle import Manifest, read_manifest
 from personsearch.core.errors import EngineError, run_main
+from personsearch.core.openvino_core import openvino_core
 
 FRAMES = 16
 SIDE = 2048  # of the square matrices whose product is the machine's measured peak
@@ -158,9 +159,7 @@ def _product_graph(precision: str) -> bytes:
 
 
 def _openvino_product(precision: str) -> Callable[[np.ndarray], object]:
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     hint = {"INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16", "PERFORMANCE_HINT": "LATENCY"}
     request = core.compile_model(core.read_model(_product_graph(precision), b""), "CPU", hint).create_infer_request()
     return lambda a: request.infer([a])

@@ -17,7 +17,7 @@ from personsearch.core.engines.choice import BACKENDS
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import EngineError
 from personsearch.core.evaluation import Searcher, run_model, score_run
-from personsearch.core.processor import bf16_is_hidden
+from personsearch.core.openvino_core import computes_bf16
 from personsearch.core.records import ImageTruth, Query
 from personsearch.export.calibrate import calibrate_thresholds
 from personsearch.export.parity import Parity, compare
@@ -153,16 +153,6 @@ def runnable(bundle: Path) -> Iterator[tuple[BundleSearcher, str]]:
 def shown(stage: str, steps: Iterable[T], unit: str = "frame") -> Iterable[T]:
     """`steps` with a bar of this stage on stderr that tells the time left."""
     return tqdm(steps, desc=stage, unit=unit, dynamic_ncols=True)
-
-
-def computes_bf16() -> bool:
-    """Has this processor instructions for bf16? OpenVINO runs a bf16 engine in float32 where it has none."""
-    try:
-        import openvino
-    except ImportError:
-        return False
-    announced = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return announced and not bf16_is_hidden()
 
 
 def _figures(

@@ -27,6 +27,7 @@ from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.evaluation import Searcher, run_model, score_run
 from personsearch.core.metrics import not_within
+from personsearch.core.openvino_core import openvino_core
 from personsearch.core.records import Detections, ImageTruth, Query
 from personsearch.train.data.prw import load_prw
 from personsearch.train.data.samples import read_image
@@ -41,9 +42,7 @@ class TwoStep:
     """Detector and re-identification network, one after the other."""
 
     def __init__(self, detector: str, reid: str, precision: str) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = openvino_core()
         options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         self._detector = core.compile_model(core.read_model(detector), "CPU", options)
         self._reid = EmbeddingTeacher(reid, options)

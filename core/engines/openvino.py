@@ -26,7 +26,7 @@ from personsearch.core.engines.interface import Outputs, Sources, Views
 from personsearch.core.engines.onnx_opset import load_problem
 from personsearch.core.engines.roi_align import pool_pixels
 from personsearch.core.errors import BundleError, EngineError
-from personsearch.core.processor import bf16_is_hidden
+from personsearch.core.openvino_core import computes_bf16, openvino_core
 
 log = logging.getLogger("personsearch.engines")
 CALLS = (4, 2, 1)  # people described in one call: each size is compiled for a second, and larger ones gain nothing
@@ -53,8 +53,8 @@ class OpenVINOEngine:
     def __init__(self, folder: Path, precision: str = "auto", threads: int = 0) -> None:
         import openvino
 
-        self._ov, self._core, self._folder = openvino, openvino.Core(), folder
-        announced = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and not bf16_is_hidden()
+        self._ov, self._core, self._folder = openvino, openvino_core(), folder
+        announced = computes_bf16()
         if precision not in ("auto", "fp32", "bf16", "int8"):
             raise EngineError(f"openvino: precision must be auto, fp32, bf16 or int8, got {precision}")
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}

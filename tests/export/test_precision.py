@@ -17,11 +17,12 @@ from personsearch.core.bundle import Manifest, Threshold, read_manifest
 from personsearch.core.engines.choice import BACKENDS, ENGINES, load_engine, split_choice
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import EngineError
+from personsearch.core.openvino_core import computes_bf16
 from personsearch.core.preprocess import Letterbox
 from personsearch.export.calibrate import calibrate_thresholds
 from personsearch.export.deploy import DeployGraph
 from personsearch.export.fold import fold
-from personsearch.export.gates import Gate, computes_bf16, judge
+from personsearch.export.gates import Gate, judge
 from personsearch.export.graph_stats import graph_stats
 from personsearch.export.onnx_writer import halve_weights, write_onnx
 from personsearch.export.parity import Parity, compare, sample_frames

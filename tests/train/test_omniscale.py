@@ -13,6 +13,7 @@ from personsearch.core.engines.canvas_part import filled_part
 from personsearch.core.engines.choice import load_engine
 from personsearch.core.engines.interface import Engine
 from personsearch.core.errors import CheckpointError
+from personsearch.core.openvino_core import openvino_core
 from personsearch.core.street.street import Street, StreetSettings
 from personsearch.export.deploy import DeployGraph
 from personsearch.export.fold import fold
@@ -52,10 +53,10 @@ def test_published_weights_give_the_published_networks_vector() -> None:
 
     head, projection = OmniScaleHead((256, 128), (32, 128, 192, 256)).eval(), torch.nn.Linear(256, 256, bias=False)
     load_reid(head, projection, str(TEACHER))
-    source = openvino.Core().read_model(str(TEACHER))
+    source = openvino_core().read_model(str(TEACHER))
     pooled = next(op for op in source.get_ordered_ops() if op.get_type_name() == "MatMul").input(0).get_source_output()
     part = openvino.Model([openvino.opset13.result(pooled)], source.get_parameters(), "part")
-    engine = openvino.Core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    engine = openvino_core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     picture = Street(StreetSettings(seed=1)).frame(0, 10).image
     blob = cv2.resize(picture, (128, 256)).transpose(2, 0, 1)[None].astype(np.float32)
     expected = engine([blob])[0].reshape(-1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from personsearch.core.boxes import iou
 from personsearch.core.errors import DataError
+from personsearch.core.openvino_core import openvino_core
 from personsearch.core.preprocess import PAD_VALUE
 from personsearch.train.weights.openvino_file import read_network
 
@@ -20,10 +21,8 @@ class DetectorTeacher:
 
     def __init__(self, path: str, width: int, min_score: float) -> None:
         """width  of the network's input in pixels, a multiple of 32; the height follows the frame"""
-        import openvino
-
         read_network(path, "a YOLOX .onnx file whose class 0 is person (--detector)", DataError)
-        self._core, self._path, self.width, self.min_score = openvino.Core(), path, width, min_score
+        self._core, self._path, self.width, self.min_score = openvino_core(), path, width, min_score
         self._engine: Any = None
         self._shape = (0, 0)
 

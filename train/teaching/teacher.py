@@ -14,6 +14,7 @@ from torch.nn import functional
 from personsearch.core.bundle import read_manifest
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import DataError
+from personsearch.core.openvino_core import openvino_core
 from personsearch.train.weights.openvino_file import read_network
 
 
@@ -66,9 +67,7 @@ class EmbeddingTeacher(_LoadsLate):
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         if self._engine is None:
-            import openvino
-
-            core = openvino.Core()
+            core = openvino_core()
             self._engine = core.compile_model(core.read_model(self.path), "CPU", self.options)
         _, _, height, width = self._engine.input(0).shape
         out = np.zeros((len(boxes), self._engine.output(0).shape[1]), np.float32)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personsearch.core.errors import UserError
+from personsearch.core.openvino_core import openvino_core
 
 if TYPE_CHECKING:
     import openvino
@@ -13,12 +14,10 @@ if TYPE_CHECKING:
 
 def read_network(path: str | Path, expected: str, error: type[UserError]) -> openvino.Model:
     """Raises `error`, in one line that says what was `expected`, for a file that is missing or damaged."""
-    import openvino
-
     if not Path(path).is_file():
         raise error(f"{path}: not found; expected {expected}")
     try:
-        return openvino.Core().read_model(path)
+        return openvino_core().read_model(path)
     except (RuntimeError, UnicodeError) as fault:
         lines = [line for line in str(fault).splitlines() if line and not line.startswith(("Exception from", "Check "))]
         raise error(f"{path}: not a readable network ({(lines or [''])[0][:120]}); expected {expected}") from None

@@ -1,0 +1,41 @@
+"""One `Core` of OpenVINO in a process."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+pytest.importorskip("openvino")
+
+EXCHANGED = """
+import os, signal
+from personsearch.core.engines.choice import load_engine
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+first = load_engine("models/edge", "openvino")
+second = load_engine("models/edge", "openvino")
+del first
+del second
+os.kill(os.getpid(), signal.SIGTERM)
+print("alive")
+"""
+
+
+def test_a_signal_is_handled_after_one_model_took_the_place_of_another() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", EXCHANGED], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout.split()) == (0, ["handled", "alive"]), result.stderr
+
+
+def test_nothing_makes_another_core() -> None:
+    """The fault is OpenVINO's: two cores whose lives overlap, then a signal."""
+    makers = [
+        str(path.relative_to(REPOSITORY))
+        for path in sorted(REPOSITORY.rglob("*.py"))
+        if not {".venv", "build", ".types"} & set(path.parts)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "openvino.Core"
+    ]
+    assert makers == ["core/openvino_core.py"]
