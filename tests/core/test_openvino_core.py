@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
@@ -10,11 +11,11 @@ from conftest import REPOSITORY
 pytest.importorskip("openvino")
 
 EXCHANGED = """
-import os, signal
+import os, signal, sys
 from personsearch.core.engines.choice import load_engine
 signal.signal(signal.SIGTERM, lambda *_: print("handled"))
-first = load_engine("models/edge", "openvino")
-second = load_engine("models/edge", "openvino")
+first = load_engine(sys.argv[1], "openvino")
+second = load_engine(sys.argv[1], "openvino")
 del first
 del second
 os.kill(os.getpid(), signal.SIGTERM)
@@ -22,10 +23,9 @@ print("alive")
 """
 
 
-def test_a_signal_is_handled_after_one_model_took_the_place_of_another() -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", EXCHANGED], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
+def test_a_signal_is_handled_after_one_model_took_the_place_of_another(tiny_bundle: Path) -> None:
+    command = [sys.executable, "-c", EXCHANGED, str(tiny_bundle)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout.split()) == (0, ["handled", "alive"]), result.stderr
 
 
