@@ -143,10 +143,10 @@ def test_a_guess_is_reviewed_with_one_answer_and_taken_back(box: Box, client: ht
         for person in head["people"]:
             box.publisher.publish(candidate(box, person["track"]))
         time.sleep(1.0)
-        return [row for row in client.get("/api/review").json()["rows"] if row["picture"]]
+        rows = client.get("/api/review").json()["rows"]  # the box may have guesses of its own
+        return [row for row in rows if row["picture"] and "possibly Person 1" in row["words"]]
 
     row = within(180, guess)[0]
-    assert "possibly Person 1" in row["words"]
     assert client.get(f"/api/sightings/{row['id']}/picture.jpg").status_code == 200
     done = client.post(f"/api/review/{row['id']}", json={"answer": "yes"}).json()
     assert done["views"] >= 1
