@@ -362,6 +362,8 @@ def test_names_that_surprise_wait_and_answers_are_undone_after_a_restart(house: 
     assert plain not in why
     done = web.post(f"/api/review/{close}", json={"answer": "no"}).json()
     assert (done["views"], done["row"]["answer"]) == (1, "no")
+    assert done["outcome"] == "Whoever was told another name is told this now."
+    assert soon(lambda: (row := row_of(web, close))["reason"] == "reviewed" and row)["name"] == ""
     assert len(house.gallery.person("Ada").negatives) == 1
     assert (
         web.post(f"/api/review/{taken_back}", json={"answer": "name", "name": "Ada"}).json()["row"]["answer"] == "Ada"
@@ -374,7 +376,11 @@ def test_names_that_surprise_wait_and_answers_are_undone_after_a_restart(house: 
         recent = again.get("/api/review").json()["recent"]
         assert [(a["answer"], a["said"]) for a in recent] == [("name", "Bo"), ("no", "Ada Lovelace")]
         for number in (close, taken_back):
-            assert again.post(f"/api/review/{number}/undo").status_code == 200
+            assert again.post(f"/api/review/{number}/undo").json()["outcome"].startswith("Whoever was told")
+        named = [(close, "Ada Lovelace", False), (taken_back, "Bo", True)]
+        for number, name, corrected in named:  # as before the answers
+            wait_for(lambda n=number, w=name: again.get(f"/api/sightings/{n}").json().get("name") == w, 30)
+            assert again.get(f"/api/sightings/{number}").json()["corrected"] == corrected
         assert again.post(f"/api/review/{close}/undo").status_code == 400
     ada = house.gallery.person("Ada Lovelace")
     assert (len(ada.views), len(ada.negatives)) == (1, 0)
