@@ -50,8 +50,8 @@ def calls(parts: Parts) -> list[Call]:
 
     return [
         Call("GET", "/api/live", "viewer", "A WebSocket: say {\"cameras\": [...], \"width\": 400}, get binary messages "
-             "(`<I` length, JSON head, JPEG), answer each with `ok`; four unanswered ones are the limit. `width`: pixels "
-             "of a camera on your screen; without it as many as `page.picture_width` allows.", live_picture,
+             "(`<I` length, JSON head, JPEG), answer each with `ok`; four unanswered ones are the limit. `width`: "
+             "pixels of a camera on your screen; without it as many as `page.picture_width` allows.", live_picture,
              gives="image/jpeg"),
         Call("GET", "/api/cameras/{camera}/still.jpg", "viewer",
              "A picture of a camera; the header X-Shows says which part of the upright picture it shows.", still,
