@@ -186,7 +186,7 @@ def _shares(frame: Frame, boxes: np.ndarray) -> list[list[float]]:
 def shrunk(image: np.ndarray, width: int) -> np.ndarray:
     """A copy, at most so many pixels wide (0: as it is): the frame's memory is the camera's again soon.
 
-    From four neighbours each, which leaves little out down to a third; what is to become smaller is halved by area first,
+    From four neighbours each, which leave little out down to a third; what shall be smaller is halved by area first,
     which is quick for even sides. All by area, 1920 to 640 pixels take twice as long, and 1280 to 480 eight times.
     """
     height, given = image.shape[:2]

@@ -343,6 +343,8 @@ def test_a_decision_is_shown_view_beside_view(house: House, web: Web) -> None:
     assert why["enrolled"][0]["picture"]
     assert web.get("/api/portraits/0/Ada").headers["content-type"] == "image/jpeg"
     assert web.get("/api/portraits/0/Bo").status_code == 404
+    seen = [entry["person"] for entry in house.audit("page.seen") if entry["what"] == "portraits"]
+    assert seen == [house.gallery.id_of("Ada"), house.gallery.id_of("Bo")]
     assert web.get("/api/sightings/s-nowhere/why").status_code == 404
 
 
