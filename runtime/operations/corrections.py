@@ -43,8 +43,8 @@ class Corrections:
         the other way round.
 
         Gives `told`; `later` for a visit that goes on: the stream takes the name back itself, or this is told at its
-        end; `unchanged` if the visit is said to be somebody else's than `was`. Raises UserError for one that the
-        journal does not keep, ValueError for what is no id.
+        end; `unchanged` if the visit is said to be somebody else's than `was`, or one of both was forgotten. Raises
+        UserError for a visit that the journal does not keep, ValueError for what is no id.
         """
         if not SIGHTING.fullmatch(sighting) or not all(p is None or ID.fullmatch(p) for p in (was, person)):
             raise ValueError("expected the ids of a sighting and of people")
@@ -56,24 +56,24 @@ class Corrections:
         event = self._told.get(sighting) or latest_of_sighting(self.journal, sighting)
         if event is None:
             raise UserError("the journal does not keep this visit any more, so its name stays as it was told")
-        if event["person"] != was or was == person:
-            return "unchanged"
-        self._tell(event, person)
-        return "told"
+        return "told" if self._tell(event, was, person) else "unchanged"
 
     def _hear(self, told: SightingChange) -> None:
         """A listener to sightings, after the one that makes events of them."""
-        number, gallery = told.sighting.id, self.pipeline.people.gallery
+        number = told.sighting.id
         with self._lock:
             if told.change != "ended":
                 self._under_way.add(number)
                 return
             self._under_way.discard(number)
-            was, person = self._later.pop(number, (None, None))
-        if was != person and told.sighting.person_id == was and not {was, person} & set(gallery.forgotten):
-            self._tell(self.pipeline.events.sighting(told, gallery, time.time()), person)
+            later = self._later.pop(number, None)
+        if later is not None:
+            self._tell(self.pipeline.events.sighting(told, self.pipeline.people.gallery, time.time()), *later)
 
-    def _tell(self, event: dict[str, Any], person: str | None) -> None:
+    def _tell(self, event: dict[str, Any], was: str | None, person: str | None) -> bool:
+        """False if there is nothing to tell."""
+        if event["person"] != was or was == person or {was, person} & set(self.pipeline.people.gallery.forgotten):
+            return False
         corrected = reviewed(event, person, time.time())
         self._told[event["sighting"]] = corrected
         if len(self._told) > REMEMBERED:
@@ -81,3 +81,4 @@ class Corrections:
         self.pipeline.publish(corrected)
         for listener in self.listeners:
             listener(corrected)
+        return True

@@ -147,6 +147,9 @@ def test_what_the_journal_does_not_know_is_said_in_a_line(stream: Stream) -> Non
     for sighting, person in ((NUMBER, "Ada"), ("'; drop", stream.ada)):
         with pytest.raises(ValueError, match="expected the ids"):
             stream.corrections.correct(sighting, person, None)
+    stream.corrections.journal = stream.place / "no folder" / "events.db"
+    with pytest.raises(UserError, match="the journal cannot be read"):
+        stream.corrections.correct(NUMBER, stream.ada, None)
 
 
 def test_nobody_who_was_forgotten_meanwhile_is_told_of(stream: Stream) -> None:
@@ -155,6 +158,7 @@ def test_nobody_who_was_forgotten_meanwhile_is_told_of(stream: Stream) -> None:
     stream.gallery.forgotten[stream.bo] = time.time()
     stream.tell(NUMBER, "ended")
     assert [stream.next()["change"] for _ in range(2)] == ["started", "ended"]
+    assert stream.corrections.correct(NUMBER, stream.ada, stream.bo) == "unchanged"
     assert stream.client.receive(0.2) is None
 
 
