@@ -27,6 +27,7 @@ from personsearch.runtime.forward import check_fleet
 from personsearch.runtime.history.store import History
 from personsearch.runtime.operations.audit import AuditLog
 from personsearch.runtime.operations.console import Console
+from personsearch.runtime.operations.corrections import Corrections
 from personsearch.runtime.operations.erasers import erasers_of
 from personsearch.runtime.operations.growth import Growth
 from personsearch.runtime.operations.logs import set_up_logs
@@ -141,8 +142,9 @@ class Box:
             settings.journal.path, audit,
         )  # fmt: skip
         erasers = erasers_of(inputs.gallery_path, settings.history.path, record.folder)
-        if settings.growth.enabled:
-            self._parts.callback(Growth(pipeline, place, self.reloader.ask).close)
+        growth = Growth(pipeline, place, self.reloader.ask) if settings.growth.enabled else None
+        if growth is not None:
+            self._parts.callback(growth.close)
         retention = Retention(place, settings.retention.expired_days, self.reloader.ask, erasers)
         self.reloader.listeners.append(lambda new: _keep_for(new, publisher, history, recorder, retention))
         retention.start()
@@ -158,7 +160,8 @@ class Box:
             self._parts.callback(forwarder.close)
             pipeline.every_second.append(forwarder.look)
         if inputs.page:
-            self._serve_page(inputs.bundle, settings.model_copy(update={"record": record}))
+            corrections = self._serve_page(inputs.bundle, settings.model_copy(update={"record": record}))
+            corrections.listeners += [part.correct for part in (history, recorder, growth) if part is not None]
         self._parts.callback(tell_systemd, "STOPPING=1")
         log.info(
             "%d cameras, %d people, %s, events on %s, replay on %s%s%s",
@@ -180,8 +183,9 @@ class Box:
         pipeline.watchers.append(teller.look)
         pipeline.sightings.stay_listeners.append(teller.tell)
 
-    def _serve_page(self, bundle: str | Path, settings: StreamSettings) -> None:
-        """The control socket and the page's process. Raises UserError, also without [page]."""
+    def _serve_page(self, bundle: str | Path, settings: StreamSettings) -> Corrections:
+        """The control socket and the page's process; gives what answers of its review correct. Raises UserError, also
+        without [page]."""
         from personsearch.runtime.operations.control import Control
         from personsearch.runtime.page.supervisor import PageProcess
 
@@ -193,6 +197,7 @@ class Box:
         pipeline.watchers.append(control.see)
         pipeline.every_second.append(page.look)
         log.info("the operator's page is at %s", page.link)
+        return control.corrections
 
     def __enter__(self) -> Box:
         return self

@@ -92,7 +92,7 @@ def _name(event: dict[str, Any]) -> str | None:
 def _visit(event: dict[str, Any]) -> str:
     who = _name(event) or event["person"] or event["stranger"] or "nobody"
     lasted = f" after {event['duration_s']:.1f} s" if event["change"] == "ended" else ""
-    before = f", not {event['previous']}" if event["change"] == "corrected" else ""
+    before = f", not {event['previous']}" if event.get("previous") else ""
     zones = f" in {', '.join(event['zones'])}" if event["zones"] else ""
     way = " -> ".join(stay["camera"] for stay in event["cameras"])
     return (

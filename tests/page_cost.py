@@ -41,16 +41,17 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=9)
     parser.add_argument("--viewers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--width", type=int, default=0, help="pixels of a camera on the viewers' screens, 0 for most")
     parser.add_argument("--json", default="", metavar="FILE", help="also write the figures there")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        told = measure(Path(name), given.cameras, given.viewers, given.seconds)
+        told = measure(Path(name), given.cameras, given.viewers, given.seconds, given.width)
     if given.json:
         content = {"command": " ".join(["python", *sys.argv]), **told}
         Path(given.json).write_text(json.dumps(content, indent=1) + "\n")
 
 
-def measure(place: Path, cameras: int, viewers: int, seconds: float) -> dict[str, float]:
+def measure(place: Path, cameras: int, viewers: int, seconds: float, width: int = 0) -> dict[str, float]:
     """Processor time, which other work on the machine hardly changes: it is told for each picture, and for the goal of
     five pictures a second of each camera, however many could be shown meanwhile."""
     names = [f"camera-{n}" for n in range(cameras)]
@@ -74,7 +75,9 @@ def measure(place: Path, cameras: int, viewers: int, seconds: float) -> dict[str
         assert answers(client)
         alone = Used(page, control, frames, seconds)
         stop, counts = threading.Event(), [0] * viewers
-        eyes = [threading.Thread(target=watch, args=(box, client, names, stop, counts, n)) for n in range(viewers)]
+        eyes = [
+            threading.Thread(target=watch, args=(box, client, names, stop, counts, n, width)) for n in range(viewers)
+        ]
         for eye in eyes:
             eye.start()
         time.sleep(2)
@@ -105,7 +108,7 @@ def measure(place: Path, cameras: int, viewers: int, seconds: float) -> dict[str
     control.close()
     publisher.close()
     return {
-        "cameras": cameras, "viewers": viewers, "seconds": seconds, "encoded": encoded, "shown": shown,
+        "cameras": cameras, "viewers": viewers, "width": width, "seconds": seconds, "encoded": encoded, "shown": shown,
         **{f"{part}_ms": round(ms, 3) for part, ms in each_ms.items()}, "percent_of_a_core_at_goal": round(goal, 2),
         "percent_nobody_looking": round(100 * sum(alone.spent.values()) / seconds, 2),
     }  # fmt: skip
@@ -156,8 +159,11 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def watch(box: Box, client: object, names: list[str], stop: threading.Event, counts: list[int], number: int) -> None:
+def watch(
+    box: Box, client: object, names: list[str], stop: threading.Event, counts: list[int], number: int, width: int
+) -> None:
     with box.look(client, *names) as socket:  # type: ignore[arg-type]
+        socket.send(json.dumps({"cameras": names, "width": width}))
         while not stop.is_set():
             unpacked(socket.recv(30))
             socket.send("ok")

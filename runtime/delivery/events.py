@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # clients load this, and need neither OpenCV nor NumPy's arra
 SCHEMA_VERSION = 2
 SIGHTING_VERSION = 3  # of sightings, described by sighting.schema.json
 HEARTBEAT = b"heartbeat"
+REVIEWED = "reviewed"  # the reason of a correction that an operator made of a visit that is over
+STAMP = ("id", "boot", "sequence", "topic_sequence")  # what the journal adds
 encode_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -113,6 +115,19 @@ class EventFactory:
     def gallery_state(self, state: str, person: str, camera: str, reason: str, now: float) -> dict[str, Any]:
         """person  an id; empty where nobody is meant"""
         return self._state("gallery", now, state, reason, person=person, source=camera)
+
+
+def reviewed(event: dict[str, Any], person: str | None, now: float) -> dict[str, Any]:
+    """The event that corrects a visit after its end, made of the latest one that was told of it.
+
+    person  id of who it is, as an operator says; None for nobody who is enrolled
+    """
+    told = {key: value for key, value in event.items() if key not in STAMP}
+    return told | {
+        "time": iso_time(now), "change": "corrected", "reason": REVIEWED, "person": person,
+        "stranger": event["stranger"] if person is None else None, "previous": event["person"],
+        "evidence": None, "track": None, "bounding_box": None, "frame": None,
+    }  # fmt: skip
 
 
 def _frame(frame: Frame) -> dict[str, Any]:

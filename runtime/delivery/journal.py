@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import glob
+import json
 import logging
 import os
 import sqlite3
@@ -270,3 +271,15 @@ class JournalReader:
 
     def close(self) -> None:
         self.database.close()
+
+
+def latest_of_sighting(path: Path, sighting: str) -> dict[str, Any] | None:
+    """The latest event of a visit, from a journal that a stream writes; None if it has none (any more). Raises
+    UserError if it cannot be read."""
+    query = "select body from events where topic glob 'sighting.*' and instr(body, ?) order by sequence desc limit 1"
+    try:
+        with contextlib.closing(JournalReader(path)) as reader:
+            row = reader.database.execute(query, (f'"sighting":{encode_text(sighting)}'.encode(),)).fetchone()
+    except sqlite3.Error as error:
+        raise UserError(f"{path}: the journal cannot be read ({error})") from None
+    return json.loads(row[0]) if row else None

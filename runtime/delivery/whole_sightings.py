@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from personsearch.runtime.delivery.events import from_iso
+from personsearch.runtime.delivery.events import REVIEWED, from_iso
 
 MOST = 50_000  # visits under way that are kept; of more, the one that began first is given as it is
 
@@ -17,7 +17,8 @@ class WholeSighting:
 
     person, name  id and name of the person enrolled; None for a stranger, and where a name was taken back
     end           reason of its end; `restart` if the box started anew without having said it, `limit` where too many
-                  visits were under way
+                  visits were under way; `reviewed` if an operator corrected it later: it was given before, and is given
+                  once more as it is now
     corrected     ids of people who were said before, and were not it
     events        all that was said, in order
     """
@@ -47,6 +48,8 @@ class WholeSighting:
             self.corrected.append(event["previous"])
         if event["change"] == "ended":
             self.end = event["reason"]
+        elif event["reason"] == REVIEWED:
+            self.end = REVIEWED
 
 
 class Visits:

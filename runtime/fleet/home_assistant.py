@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from personsearch.core import __version__
+from personsearch.runtime.delivery.events import REVIEWED
 
 PERSON = re.compile(r"p-[0-9a-f]{12}")
 SEEN = ("match", "candidate", "sighting")  # types of events that the event entity may say
@@ -74,7 +75,7 @@ class HomeAssistant:
         if self._show_names and person:
             said["name"] = self._name_of(person)
         messages.append(Message(self._topic(camera, "seen"), json.dumps(said), retain=False))
-        if person and kind != "candidate":
+        if person and kind != "candidate" and event.get("reason") != REVIEWED:  # that is no news of where they are
             if person not in self._people:
                 self._people.add(person)
                 messages.append(self._sensor(person))

@@ -117,6 +117,28 @@ def _wipe_day(day: Path) -> int:
     return erased
 
 
+# --- another name -----------------------------------------------------------------------------------------------------
+
+
+def name_sighting(root: Path, sighting: str, person: str, since: float) -> None:
+    """Write who it was, by id, into all that is kept of a visit; empty for nobody who is enrolled.
+
+    since  unix seconds before which the visit had not begun. The caller holds the lock. Raises OSError.
+    """
+    for path in _files(root):
+        with contextlib.suppress(NoVisits, ValueError):
+            if path.suffix != VISITS or begin_of(path.parent) + DAY_S <= since:
+                continue
+            with VisitFile(path, writing=True) as file:
+                for first, block in file.blocks():
+                    mine = (block["sighting"] == sighting.encode()) & (block["ended"] != 0)
+                    for number in (first + np.flatnonzero(mine)).tolist():
+                        record = file.read(number)
+                        record["person"] = person.encode()
+                        record["stranger"] = b"" if person else record["stranger"]
+                        file.write(number, record)
+
+
 # --- forgetting a person ----------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from personsearch.core.tracking.tracker import Track
 from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.decisions.recognition import Match
 from personsearch.runtime.decisions.sighting import mean_view
+from personsearch.runtime.delivery.events import from_iso
 from personsearch.runtime.history import folder
 from personsearch.runtime.history.crops import BestPictures
 from personsearch.runtime.history.visit_file import Header, NoVisits, VisitFile, append, day_of
@@ -54,6 +55,15 @@ class Row:
         return folder.was_forgotten(traces, person, sighting, float(self.record["started"]))
 
 
+@dataclass(frozen=True)
+class Correction:
+    """A visit that is over was this person's (an id), or nobody's who is enrolled."""
+
+    sighting: str
+    person: str
+    started: float
+
+
 class History:
     """Raises UserError if the folder cannot be written, or another stream writes it.
 
@@ -73,8 +83,9 @@ class History:
         self.kept = self.left_out = self.erased = 0
         self.failing = ""
         self._allowed: set[str] = set()
-        self._queue: queue.Queue[Row | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[Row | Correction | None] = queue.Queue(WAITING)
         self._backlog: deque[Row] = deque()
+        self._corrections: deque[Correction] = deque(maxlen=BACKLOG)
         self._places: OrderedDict[bytes, list[tuple[Path, int]]] = OrderedDict()  # of a sighting's records
         self._expired: dict[Path, int] = {}
         self._next_expiry = self._next_try = 0.0
@@ -128,6 +139,14 @@ class History:
         except queue.Full:
             self.left_out += 1
 
+    def correct(self, event: dict[str, Any]) -> None:
+        """Of each event that corrects a visit after its end. From any thread; never waits."""
+        correction = Correction(event["sighting"], event["person"] or "", from_iso(event["started"]))
+        try:
+            self._queue.put_nowait(correction)
+        except queue.Full:
+            log.error("%s: the name of %s stays as it was kept", self.root, correction.sighting)
+
     def forget_person(self, person: str) -> int:
         """Erase every visit of a person, by id; gives how many. From any thread. Raises UserError."""
         return folder.forget_person(self.root, person)
@@ -148,17 +167,18 @@ class History:
         going_on = True
         while going_on:
             try:
-                row = self._queue.get(timeout=TRY_EVERY_S)
+                first = self._queue.get(timeout=TRY_EVERY_S)
             except queue.Empty:
                 pass
             else:
-                rows = [row]
+                taken = [first]
                 while not self._queue.empty():
-                    rows.append(self._queue.get())
-                self._backlog += [r for r in rows if r is not None]
-                going_on = None not in rows
+                    taken.append(self._queue.get())
+                self._backlog += [one for one in taken if isinstance(one, Row)]
+                self._corrections += [one for one in taken if isinstance(one, Correction)]
+                going_on = None not in taken
             now = time.monotonic()
-            if self._backlog and (now >= self._next_try or not going_on):
+            if (self._backlog or self._corrections) and (now >= self._next_try or not going_on):
                 self._attempt(self._write)
             if now >= self._next_expiry:
                 self._next_expiry = now + EXPIRE_EVERY_S
@@ -199,6 +219,11 @@ class History:
             self.kept += len(wanted)
             taken = set(map(id, rows))
             self._backlog = deque(r for r in self._backlog if id(r) not in taken)
+        while self._corrections:
+            visit = self._corrections[0]
+            if not folder.was_forgotten(traces, visit.person, visit.sighting, visit.started):
+                folder.name_sighting(self.root, visit.sighting, visit.person, visit.started)
+            self._corrections.popleft()
 
     def _remember(self, sighting: bytes, path: Path, number: int) -> None:
         self._places.setdefault(sighting, []).append((path, number))

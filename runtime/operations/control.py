@@ -4,6 +4,7 @@ uses. A ZeroMQ ROUTER in a private folder (0700), JSON questions, answers of a J
     {"id": 1, "request": "picture", "camera": "door", "width": 640}   the next analysed frame, as JPEG, with its people
     {"id": 2, "request": "state"}                                     cameras, engine, disk, latency
     {"id": 3, "request": "reload"}                                    look at the files again, as SIGHUP does
+    {"id": 4, "request": "correct", "sighting": "s-...", "was": "p-...", "person": null}   `corrections.py`
 
 Pictures are asked for one by one, so nothing is encoded, copied or shrunk while nobody looks (`pictures.py`). Encoding
 happens in the socket's own thread.
@@ -32,6 +33,7 @@ from personsearch.runtime.delivery.events import encode_text
 from personsearch.runtime.delivery.publisher import Publisher
 from personsearch.runtime.delivery.temporary import remove_abandoned
 from personsearch.runtime.operations.box_state import box_state
+from personsearch.runtime.operations.corrections import Corrections
 from personsearch.runtime.operations.pictures import Answer, Pictures
 from personsearch.runtime.pipeline import Pipeline
 
@@ -70,6 +72,7 @@ class Control:
         remove_abandoned(self._folder.parent, self._folder, PREFIX, "control.lock")
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.pictures = Pictures(pipeline, self._awake)
+        self.corrections = Corrections(pipeline, publisher.journal.path)
         self.see = self.pictures.see
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
@@ -122,9 +125,12 @@ class Control:
             elif kind == "reload":
                 self._reload()
                 self._send(envelope, {"id": number, "reply": "reload"})
+            elif kind == "correct":
+                done = self.corrections.correct(question["sighting"], question["was"], question["person"])
+                self._send(envelope, {"id": number, "reply": "correct", "done": done})
             else:
-                raise ValueError("expected request picture, state or reload")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise ValueError("expected request picture, state, reload or correct")
+        except (UserError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             self._send(envelope, {"id": number, "reply": "error", "error": str(error)[:300]})
 
     def _deliver(self, answer: Answer) -> None:

@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,10 @@ class Growth:
         pipeline.sightings.stay_listeners.append(self._on_stay)
         pipeline.every_second.append(self._every_second)
 
+    def correct(self, event: dict[str, Any]) -> None:
+        """Of each event that corrects a visit after its end. From any thread."""
+        self._work.put(lambda: self._take_back(event["sighting"], event["camera"]))
+
     def close(self) -> None:
         self._work.put(None)
         self._thread.join(10)
@@ -67,11 +72,10 @@ class Growth:
 
     def _on_change(self, told: SightingChange) -> None:
         if told.change == "corrected":
-            sighting, person = told.sighting.id, told.previous or ""
-            self._doubted[sighting] = None
+            self._doubted[told.sighting.id] = None
             if len(self._doubted) > DOUBTED_KEPT:
                 self._doubted.popitem(last=False)
-            self._work.put(lambda: self._take_back(sighting, person, told.camera))
+            self._work.put(lambda: self._take_back(told.sighting.id, told.camera))
 
     def _on_stay(self, sighting: Sighting, stay: Stay) -> None:
         view = self.choose(sighting, stay)
@@ -138,7 +142,7 @@ class Growth:
         self._place.audit.add("gallery-grown", person=person.id, camera=view.source, sighting=sighting)
         return Grown("grown", person.id, view.source, f"a view of {sighting}")
 
-    def _take_back(self, sighting: str, person_id: str, camera: str) -> Grown | None:
+    def _take_back(self, sighting: str, camera: str) -> Grown | None:
         origin, found = f"{GROWN}{sighting}", None
         with self._place.changing("taken back") as gallery:
             for person in gallery.everybody().values():

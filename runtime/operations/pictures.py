@@ -186,13 +186,13 @@ def _shares(frame: Frame, boxes: np.ndarray) -> list[list[float]]:
 def shrunk(image: np.ndarray, width: int) -> np.ndarray:
     """A copy, at most so many pixels wide (0: as it is): the frame's memory is the camera's again soon.
 
-    Halved by area first, which is quick for even sides, then from four neighbours each. All by area, 1920 to 640 pixels
-    take twice as long, and 1600 to 640 five times.
+    From four neighbours each, which leave little out down to a third; what shall be smaller is halved by area first,
+    which is quick for even sides. All by area, 1920 to 640 pixels take twice as long, and 1280 to 480 eight times.
     """
     height, given = image.shape[:2]
     if not width or given <= width:
         return image.copy()
     size = (width, max(1, round(height * width / given)))
-    if given // 2 >= width and not given % 2 and not height % 2:
+    if given >= 3 * width and not given % 2 and not height % 2:
         image = cv2.resize(image, (given // 2, height // 2), interpolation=cv2.INTER_AREA)
     return image if image.shape[1::-1] == size else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)

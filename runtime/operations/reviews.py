@@ -29,6 +29,7 @@ class Answer(Settings):
     """said    id of the person that the stream named or guessed; similarity, log_likelihood_ratio, views: how surely
     person  id of whose views these became, or are said not to be; empty if nothing was learned
     added   a mark of each of those views
+    before  id of whom the visit was told to be until the answer corrected that, empty for nobody; None if it did not
     time    unix seconds
     """
 
@@ -42,6 +43,7 @@ class Answer(Settings):
     log_likelihood_ratio: float | None = None
     views: int = 0
     added: tuple[str, ...] = ()
+    before: str | None = None
     time: float
 
 
@@ -91,12 +93,12 @@ def forget_person(path: str | Path, person: str) -> int:
     """Take out every answer that has to do with this id; gives how many. Raises GalleryError."""
     count = count_person(path, person)
     if count:
-        _change(path, lambda answers: [a for a in answers if person not in (a.said, a.person)])
+        _change(path, lambda answers: [a for a in answers if person not in (a.said, a.person, a.before)])
     return count
 
 
 def count_person(path: str | Path, person: str) -> int:
-    return sum(person in (a.said, a.person) for a in load_reviews(path).values())
+    return sum(person in (a.said, a.person, a.before) for a in load_reviews(path).values())
 
 
 def _change(path: str | Path, what: Callable[[Iterable[Answer]], list[Answer]]) -> None:

@@ -2,7 +2,7 @@
 
 A message is `<I` the length of a JSON head, the head, and a JPEG: the boxes belong to exactly this picture. A viewer
 answers each message with "ok"; one who does not is sent nothing more, so a slow phone skips pictures instead of
-falling behind.
+falling behind. Pictures are no wider than the largest screen among a camera's viewers shows them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import struct
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from personsearch.runtime.page.link import Control, StreamError
@@ -20,6 +21,7 @@ from personsearch.runtime.page.link import Control, StreamError
 UNANSWERED = 4  # messages on their way to a viewer
 WAIT_S = 3.0  # for a frame
 PAUSE_S = 1.0  # after a camera had none
+WIDTHS = 80  # widths are multiples of it, so that similar screens share pictures
 
 
 class Viewer:
@@ -27,6 +29,7 @@ class Viewer:
 
     def __init__(self) -> None:
         self.cameras: set[str] = set()
+        self.width = 0  # pixels of a camera on the screen; 0 for as many as there are
         self._latest: dict[str, bytes] = {}
         self._room = UNANSWERED
         self._changed = asyncio.Event()
@@ -59,8 +62,9 @@ class Feeds:
         self._viewers: dict[str, set[Viewer]] = defaultdict(set)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def watch(self, viewer: Viewer, cameras: set[str]) -> None:
-        """From now on the viewer looks at these cameras, and no others."""
+    def watch(self, viewer: Viewer, cameras: set[str], width: int = 0) -> None:
+        """From now on the viewer looks at these cameras, and no others, and shows them so wide."""
+        viewer.width = width
         for name in viewer.cameras - cameras:
             self._viewers[name].discard(viewer)
             if not self._viewers[name]:
@@ -76,7 +80,7 @@ class Feeds:
             began = time.monotonic()
             if any(viewer.open for viewer in viewers):
                 try:
-                    found = await self.control.picture(camera, width=self.width, wait_s=WAIT_S)
+                    found = await self.control.picture(camera, width=self._width(viewers), wait_s=WAIT_S)
                 except StreamError:  # removed by a reload, or the stream is ending
                     found = None
                 if found is None:
@@ -86,6 +90,11 @@ class Feeds:
                 for viewer in list(viewers):
                     viewer.offer(camera, message)
             await asyncio.sleep(max(0.0, self.every_s - (time.monotonic() - began)))
+
+    def _width(self, viewers: Iterable[Viewer]) -> int:
+        """What the largest screen needs, at most what the settings say."""
+        widest = max(viewer.width or self.width for viewer in viewers)
+        return min(self.width, -(-widest // WIDTHS) * WIDTHS)
 
     async def close(self) -> None:
         for task in self._tasks.values():

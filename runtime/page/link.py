@@ -69,6 +69,11 @@ class Control:
         head, body = await self.ask("picture", camera=camera, **how)
         return (head, body) if head["reply"] == "picture" else None
 
+    async def correct(self, sighting: str, was: str | None, person: str | None) -> str:
+        """What comes of it, see `operations/corrections.py`. Raises StreamError."""
+        head, _ = await self.ask("correct", sighting=sighting, was=was, person=person)
+        return str(head["done"])
+
     def _read(self) -> None:
         """All that is there."""
         while not self._socket.closed:

@@ -49,8 +49,9 @@ def calls(parts: Parts) -> list[Call]:
         return problem(426, "this is a WebSocket")
 
     return [
-        Call("GET", "/api/live", "viewer", "A WebSocket: say {\"cameras\": [...]}, get binary messages (`<I` length, "
-             "JSON head, JPEG), answer each with `ok`; four unanswered ones are the limit.", live_picture,
+        Call("GET", "/api/live", "viewer", "A WebSocket: say {\"cameras\": [...], \"width\": 400}, get binary messages "
+             "(`<I` length, JSON head, JPEG), answer each with `ok`; four unanswered ones are the limit. `width`: "
+             "pixels of a camera on your screen; without it as many as `page.picture_width` allows.", live_picture,
              gives="image/jpeg"),
         Call("GET", "/api/cameras/{camera}/still.jpg", "viewer",
              "A picture of a camera; the header X-Shows says which part of the upright picture it shows.", still,
@@ -86,7 +87,8 @@ def _told(parts: Parts, event: Event) -> dict[str, Any]:
 
 
 def live(parts: Parts) -> Callable[[WebSocket], Awaitable[None]]:
-    """WebSocket `/api/live`: the browser says {"cameras": [...]} and "ok" after each picture; see `feeds.py`."""
+    """WebSocket `/api/live`: the browser says {"cameras": [...], "width": 400}, and "ok" after each picture
+    (`feeds.py`)."""
 
     async def endpoint(socket: WebSocket) -> None:
         session = session_of(socket, parts.sessions)
@@ -102,9 +104,9 @@ def live(parts: Parts) -> Callable[[WebSocket], Awaitable[None]]:
                 if text == "ok":
                     viewer.answered()
                     continue
-                cameras = _cameras(text)
+                cameras, width = _wish(text)
                 await _note(parts, session, cameras)
-                parts.feeds.watch(viewer, cameras)
+                parts.feeds.watch(viewer, cameras, width)
         except UserError as error:  # the audit log cannot be written
             await socket.close(1011, redact(str(error))[:100])
         except (WebSocketDisconnect, ValueError, RuntimeError, KeyError):  # KeyError: bytes instead of text
@@ -142,10 +144,12 @@ async def _send(parts: Parts, socket: WebSocket, viewer: Viewer) -> None:
             return
 
 
-def _cameras(text: str) -> set[str]:
-    """Raises ValueError for what is no list of names."""
+def _wish(text: str) -> tuple[set[str], int]:
+    """Cameras, and how wide they are shown (0: not said). Raises ValueError for what is no list of names."""
     content = json.loads(text)
-    names = content.get("cameras") if isinstance(content, dict) else None
+    names, width = (content.get("cameras"), content.get("width", 0)) if isinstance(content, dict) else (None, 0)
     if not isinstance(names, list) or len(names) > MOST_CAMERAS or not all(isinstance(n, str) for n in names):
         raise ValueError
-    return set(names)
+    if type(width) is not int or width < 0:
+        raise ValueError
+    return set(names), width

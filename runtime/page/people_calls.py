@@ -57,8 +57,9 @@ def calls(parts: Parts) -> list[Call]:
         return answer(await asyncio.to_thread(parts.people.shown))
 
     async def portrait(request: Request, _: Any) -> Response:
-        gallery = await asyncio.to_thread(parts.people.gallery)
-        views, number = gallery.views_of(request.path_params["name"]), request.path_params["view"]
+        name, number = request.path_params["name"], request.path_params["view"]
+        await parts.seen.note(request.state.session, "portraits", person=parts.people.id_of(name))
+        views = (await asyncio.to_thread(parts.people.gallery)).views_of(name)
         crop = views[int(number)].crop if number.isdigit() and int(number) < len(views) else None
         return Response(crop.jpeg, media_type="image/jpeg") if crop else problem(404, "no picture is kept of this view")
 

@@ -16,6 +16,7 @@ from personsearch.core.errors import UserError
 from personsearch.runtime.decisions.names import MAX_NAME
 from personsearch.runtime.operations.reviews import Answer
 from personsearch.runtime.page.calls import Call, answer
+from personsearch.runtime.page.link import StreamError
 from personsearch.runtime.page.parts import Parts
 from personsearch.runtime.page.people import Added
 from personsearch.runtime.page.reviewing import effect
@@ -24,6 +25,11 @@ from personsearch.runtime.page.sightings import Row
 PAGE = 500
 LIKE = 4  # pictures of the same name beside one that is reviewed
 RECENT = 20  # answers that the page shows for taking them back
+OUTCOMES = {
+    "told": "Whoever was told another name is told this now.",
+    "later": "The visit goes on: its name is corrected while it lasts, or at its end.",
+    "unchanged": "The visit has another name by now, which stays.",
+}
 OTHERWISE = 0.03  # min_margin until the stream has told its own
 
 
@@ -77,17 +83,36 @@ def calls(parts: Parts) -> list[Call]:
             if body.answer == "name" and not body.name:
                 raise UserError("name: expected who it is")
             added = await learn(row, body)
+            before, outcome = await tell(row, body.answer, added.id)
             e, now = row.evidence, time.time()
             given = Answer(
                 row=row.id, kind=row.kind, answer=body.answer, camera=row.camera, said=parts.people.id_of(row.guess),
                 person=added.id, similarity=e.get("similarity"), log_likelihood_ratio=e.get("log_likelihood_ratio"),
-                views=e.get("views") or 0, added=added.marks, time=now,
+                views=e.get("views") or 0, added=added.marks, before=before, time=now,
             )  # fmt: skip
             await asyncio.to_thread(parts.reviewing.add, given)
         if added.marks:
             await parts.reload()
-        parts.audit("page.review", user=request.state.session.name, row=row.id, answer=body.answer, person=added.id)
-        return answer({"row": parts.shown(row), "views": len(added.marks)})
+        by = request.state.session.name
+        parts.audit("page.review", user=by, row=row.id, answer=body.answer, person=added.id, told=before is not None)
+        return answer({"row": parts.shown(row), "views": len(added.marks), "outcome": outcome})
+
+    async def tell(row: Row, given: str, person: str) -> tuple[str | None, str]:
+        """Correct what consumers were told of a visit. Gives whom it was told to be, if that is not so any more, and
+        what comes of it in a sentence."""
+        was, becomes = row.person, "" if given == "no" else person
+        if row.kind != "sighting" or was == becomes or (given == "yes" and row.name):
+            return None, ""
+        done, outcome = await correct(row.id, was, becomes)
+        return was if done else None, outcome
+
+    async def correct(sighting: str, was: str, person: str) -> tuple[bool, str]:
+        """Ids, empty for nobody. Whether the stream does it, and what comes of it in a sentence."""
+        try:
+            done = await parts.control.correct(sighting, was or None, person or None)
+        except StreamError as error:
+            return False, str(error)
+        return done != "unchanged", OUTCOMES[done]
 
     async def learn(row: Row, body: Review) -> Added:
         """What the gallery learns of an answer."""
@@ -109,12 +134,15 @@ def calls(parts: Parts) -> list[Call]:
                 raise UserError("there is no answer to take back")
             if given.added:
                 await asyncio.to_thread(parts.people.take_back, given.person, given.added)
+            outcome = ""
+            if given.before is not None:
+                _, outcome = await correct(number, "" if given.answer == "no" else given.person, given.before)
             await asyncio.to_thread(parts.reviewing.remove, number)
         if given.added:
             await parts.reload()
         parts.audit("page.review_undone", user=request.state.session.name, row=number, person=given.person)
         row = parts.sightings.rows.get(number)
-        return answer({"row": parts.shown(row) if row else None})
+        return answer({"row": parts.shown(row) if row else None, "outcome": outcome})
 
     async def learned(_: Request, __: Any) -> Response:
         answers = list(parts.reviewing.all().values())
@@ -126,8 +154,8 @@ def calls(parts: Parts) -> list[Call]:
              "or nearly another), which wait for an answer; what was answered lately.", review),
         Call("GET", "/api/review/effect", "operator", "What the answers say about the likelihood ratio that names rest "
              "on: pairs of one person and of different people, its curve before and after.", learned),
-        Call("POST", "/api/review/{row}", "operator", "Answer: `yes` and `name` add views, `no` negative ones.", decide,
-             Review),
+        Call("POST", "/api/review/{row}", "operator", "Answer: `yes` and `name` add views, `no` negative ones. A "
+             "name that consumers were told wrongly is corrected, `outcome` says how.", decide, Review),
         Call("POST", "/api/review/{row}/undo", "operator", "Take an answer back, with the views that it added; also "
              "after a restart.", undo),
     ]  # fmt: skip

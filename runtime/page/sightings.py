@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from personsearch.runtime.decisions.person import derived_id
-from personsearch.runtime.delivery.events import from_iso
+from personsearch.runtime.delivery.events import REVIEWED, from_iso
 
 MOST_ROWS = 20_000
 DAYS_A_YEAR = 365.25
@@ -51,7 +51,7 @@ class Row:
     camera: str = ""  # the latest
     evidence: dict[str, Any] = field(default_factory=dict)
     sequence: int = 0
-    corrected: bool = False  # a name was taken back once
+    corrected: bool = False  # the stream took a name back once
     previous: str = ""  # which one
 
     @property
@@ -120,7 +120,8 @@ class Sightings:
         row.name = self._name_of(person) if person else ""
         row.change, row.reason = event["change"], event.get("reason", "")
         if row.change == "corrected":
-            row.corrected, row.previous = True, self._name_of(event.get("previous") or "")
+            row.previous = self._name_of(event.get("previous") or "")
+            row.corrected |= row.reason != REVIEWED
         row.started, row.last_seen = event["started"], event["last_seen"]
         row.stays = [Stay(c["camera"], c["from"], c["to"] or event["last_seen"]) for c in event.get("cameras", ())]
         row.zones, row.camera = list(event.get("zones", ())), camera or row.camera

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
@@ -114,6 +114,10 @@ class Recorder:
         self._people[who] = person
         if self.settings.snapshots and change.frame is not None and change.reason in PICTURES:
             self._wanted.setdefault(camera, {})[who] = person  # `write` of this frame comes next
+
+    def correct(self, event: dict[str, Any]) -> None:
+        """Of each event that corrects a visit after its end: its files have another name."""
+        self._ask(lambda: self._name(event["sighting"], event["person"]))
 
     def _seen_now(self, camera: str) -> frozenset[str]:
         """The sightings whose stay in this camera has gone on with the frame that is told now."""

@@ -75,7 +75,7 @@ def test_a_viewer_who_does_not_answer_is_not_flooded(box: Box, client: httpx.Cli
 
 
 def test_nonsense_on_the_live_socket_ends_it_and_nothing_else(box: Box, client: httpx.Client) -> None:
-    for text in ("{", "[]", '{"cameras": 3}', '{"cameras": [3]}'):
+    for text in ("{", "[]", '{"cameras": 3}', '{"cameras": [3]}', '{"cameras": [], "width": -1}'):
         with box.look(client) as socket:
             socket.send(text)
             with pytest.raises(Exception, match=r"close|1000|1006|1005|timed"):

@@ -1,7 +1,9 @@
 """The page's calls about people and sightings: the real application at real sockets and files, without cameras."""
 
 import json
+import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -341,6 +343,8 @@ def test_a_decision_is_shown_view_beside_view(house: House, web: Web) -> None:
     assert why["enrolled"][0]["picture"]
     assert web.get("/api/portraits/0/Ada").headers["content-type"] == "image/jpeg"
     assert web.get("/api/portraits/0/Bo").status_code == 404
+    seen = [entry["person"] for entry in house.audit("page.seen") if entry["what"] == "portraits"]
+    assert seen == [house.gallery.id_of("Ada"), house.gallery.id_of("Bo")]
     assert web.get("/api/sightings/s-nowhere/why").status_code == 404
 
 
@@ -362,6 +366,8 @@ def test_names_that_surprise_wait_and_answers_are_undone_after_a_restart(house: 
     assert plain not in why
     done = web.post(f"/api/review/{close}", json={"answer": "no"}).json()
     assert (done["views"], done["row"]["answer"]) == (1, "no")
+    assert done["outcome"] == "Whoever was told another name is told this now."
+    assert soon(lambda: (row := row_of(web, close))["reason"] == "reviewed" and row)["name"] == ""
     assert len(house.gallery.person("Ada").negatives) == 1
     assert (
         web.post(f"/api/review/{taken_back}", json={"answer": "name", "name": "Ada"}).json()["row"]["answer"] == "Ada"
@@ -374,11 +380,62 @@ def test_names_that_surprise_wait_and_answers_are_undone_after_a_restart(house: 
         recent = again.get("/api/review").json()["recent"]
         assert [(a["answer"], a["said"]) for a in recent] == [("name", "Bo"), ("no", "Ada Lovelace")]
         for number in (close, taken_back):
-            assert again.post(f"/api/review/{number}/undo").status_code == 200
+            assert again.post(f"/api/review/{number}/undo").json()["outcome"].startswith("Whoever was told")
+        named = [(close, "Ada Lovelace", False), (taken_back, "Bo", True)]
+        for number, name, corrected in named:  # as before the answers
+            wait_for(lambda n=number, w=name: again.get(f"/api/sightings/{n}").json().get("name") == w, 30)
+            assert again.get(f"/api/sightings/{number}").json()["corrected"] == corrected
         assert again.post(f"/api/review/{close}/undo").status_code == 400
     ada = house.gallery.person("Ada Lovelace")
     assert (len(ada.views), len(ada.negatives)) == (1, 0)
     assert load_reviews(reviews_file(house.place / "people.gallery")) == {}
+
+
+# --- live -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frames(house: House) -> Iterator[None]:
+    """The door is seen fifty times a second."""
+    stop = threading.Event()
+
+    def see() -> None:
+        number = 0
+        while not stop.wait(0.02):
+            number += 1
+            house.control.see(Frame("door", IMAGE, number, time.time(), 0.0, picture_size=(480, 270)), [], [])
+
+    thread = threading.Thread(target=see)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@pytest.mark.usefixtures("frames")
+def test_pictures_are_as_wide_as_the_largest_screen_shows_them(web: Web) -> None:
+    def looks(socket: Any, width: int) -> None:
+        socket.send_text(json.dumps({"cameras": ["door"], "width": width}))
+
+    def becomes(socket: Any, width: int) -> bool:
+        for _ in range(20):  # one may have been under way
+            message = socket.receive_bytes()
+            socket.send_text("ok")
+            (head,) = struct.unpack_from("<I", message)
+            if cv2.imdecode(np.frombuffer(message[4 + head :], np.uint8), cv2.IMREAD_COLOR).shape[1] == width:
+                return True
+        return False
+
+    live, own = HOME.replace("http", "ws") + "/api/live", {"origin": HOME}
+    with web.websocket_connect(live, headers=own) as phone:
+        for asked, given in ((200, 240), (0, 480), (5000, 480), (200, 240)):
+            looks(phone, asked)
+            assert becomes(phone, given)
+        with web.websocket_connect(live, headers=own) as screen:
+            looks(screen, 300)
+            assert becomes(screen, 320)
+            assert becomes(phone, 320)
+        assert becomes(phone, 240)
 
 
 # --- on record --------------------------------------------------------------------------------------------------------

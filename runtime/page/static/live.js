@@ -32,7 +32,9 @@ export function show(main, [large]) {
   }, { rootMargin: "100px" });
   const ask = () => {
     if (socket?.readyState !== WebSocket.OPEN) return;
-    socket.send(JSON.stringify({ cameras: document.hidden ? [] : [...visible] })); // nobody looks: nothing is encoded
+    const widths = [...visible].map((name) => tiles.get(name)?.canvas.clientWidth || 0);
+    const width = Math.ceil(Math.max(0, ...widths) * devicePixelRatio);
+    socket.send(JSON.stringify({ cameras: document.hidden ? [] : [...visible], width })); // nobody looks: nothing is encoded
   };
   const connect = () => {
     socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/live`);
@@ -99,6 +101,7 @@ export function show(main, [large]) {
     refresh(rows);
   });
   document.addEventListener("visibilitychange", ask);
+  window.addEventListener("resize", ask);
   window.addEventListener("keydown", keys);
   connect();
   look();
@@ -111,6 +114,7 @@ export function show(main, [large]) {
     watcher.disconnect();
     socket.close();
     document.removeEventListener("visibilitychange", ask);
+    window.removeEventListener("resize", ask);
     window.removeEventListener("keydown", keys);
   };
 }

@@ -42,8 +42,17 @@ export function show(main, _path, query) {
         h("span", { class: "bars", "aria-hidden": "true" }, ...person.views.slice(0, 20).map((view) =>
           h("span", { title: `${view.source}: ${percent(view.quality)}`, style: { height: `${Math.max(8, 100 * view.quality)}%` } })))),
       mayChange() && h("div", { class: "row" }, act("Edit", () => edit(person)),
+        person.views.some((view) => view.picture) && act("Pictures", () => pictures(person)),
         h("a", { class: "button", href: `#/search?name=${encodeURIComponent(person.name)}`, "aria-label": `Search for ${person.name}` }, "Search"),
         act("Merge", () => merge(person)), act("Remove", () => remove(person), "danger"), act("Forget", () => forget(person), "danger")));
+  }
+
+  /** What views were made of, where that was kept (enroll.py --keep-crops); who looks is on record. */
+  function pictures(person) {
+    const kept = [...person.views.entries()].filter(([, view]) => view.picture);
+    dialog(`Pictures of ${person.name}`, h("div", { class: "pair" }, ...kept.map(([number, view]) => h("figure", {},
+      h("img", { src: `/api/portraits/${number}/${encodeURIComponent(person.name)}`, alt: `View ${number + 1} of ${person.name}` }),
+      h("figcaption", {}, [view.source, view.time && when(view.time * 1000), percent(view.quality)].filter(Boolean).join(", "))))));
   }
 
   /** Do it, say so, and show people anew; true if it went well. */

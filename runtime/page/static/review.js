@@ -79,8 +79,8 @@ export function show(main) {
     const row = rows[0];
     try {
       const done = await post(`/api/review/${row.id}`, { answer, name });
-      say(!done.views ? "Put away." : answer === "no" ? `${done.views} views are kept as not ${row.guess}.` : `${done.views} views added to ${name || row.guess}.`,
-        "", { label: "Undo", run: () => undo(row.id) });
+      const words = !done.views ? "Put away." : answer === "no" ? `${done.views} views are kept as not ${row.guess}.` : `${done.views} views added to ${name || row.guess}.`;
+      say([words, done.outcome].filter(Boolean).join(" "), "", { label: "Undo", run: () => undo(row.id) });
     } catch (error) {
       say(error.message, "bad");
     }
@@ -91,8 +91,8 @@ export function show(main) {
   async function undo(row = recent[0]?.row) {
     if (!row) return;
     try {
-      await post(`/api/review/${row}/undo`);
-      say("Taken back.");
+      const { outcome } = await post(`/api/review/${row}/undo`);
+      say(["Taken back.", outcome].filter(Boolean).join(" "));
     } catch (error) {
       say(error.message, "bad");
     }
