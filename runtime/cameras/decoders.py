@@ -76,7 +76,7 @@ class Decoder:
         import av
 
         self._errors = (av.FFmpegError, OSError)
-        self._stream, self._software = stream, stream.codec_context
+        self._software = stream.codec_context
         self._software.thread_count = 1  # cameras share the machine
         self.kind, self.reason, self._auto = "software", "", True
         self._device: Any = None
@@ -114,21 +114,19 @@ class Decoder:
 
     def _open(self, kind: str) -> Any:
         """A decoder of its own beside the stream's, which stays at hand. Raises _NoDevice."""
-        from av.codec.context import CodecContext
+        import av
         from av.codec.hwaccel import HWAccel
 
         if lack := missing(kind):
             raise _NoDevice(lack)
-        import av
-
         codec = self._software.codec.canonical_name
         try:
             if kind == "v4l2":
                 name = next((n for n in (f"{codec}_{w}" for w in WRAPPED) if n in av.codecs_available), "")
-                device = CodecContext.create(name, "r") if name else None
+                device = av.CodecContext.create(name, "r") if name else None
             else:
                 file = _files(kind)[0] if kind == "vaapi" else None
-                device = CodecContext.create(codec, "r", HWAccel(kind, file, allow_software_fallback=False))
+                device = av.CodecContext.create(codec, "r", HWAccel(kind, file, allow_software_fallback=False))
                 device = device if device.is_hwaccel else None
             if device is None:
                 raise _NoDevice(f"no decoder for {codec}")
