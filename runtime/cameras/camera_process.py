@@ -117,8 +117,8 @@ class Capture:
         decoder = ""  # as told to the stream
         while True:
             began = time.monotonic()
-            if source.decoder != decoder:
-                decoder = source.decoder
+            if source.decoder() != decoder:
+                decoder = source.decoder()
                 self.send({"kind": "decoder", "decoder": decoder}, began)
             if self.gate.quiet(self.moment):
                 source.rest(self._stirs)

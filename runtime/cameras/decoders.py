@@ -120,15 +120,16 @@ class Decoder:
         if lack := missing(kind):
             raise _NoDevice(lack)
         codec = self._software.codec.canonical_name
+        device: Any = None
         try:
             if kind == "v4l2":
                 name = next((n for n in (f"{codec}_{w}" for w in WRAPPED) if n in av.codecs_available), "")
-                device = av.CodecContext.create(name, "r") if name else None
+                device = name and av.CodecContext.create(name, "r")
             else:
                 file = _files(kind)[0] if kind == "vaapi" else None
                 device = av.CodecContext.create(codec, "r", HWAccel(kind, file, allow_software_fallback=False))
-                device = device if device.is_hwaccel else None
-            if device is None:
+                device = device.is_hwaccel and device
+            if not device:
                 raise _NoDevice(f"no decoder for {codec}")
             device.extradata = self._software.extradata
             device.width, device.height = self._software.width, self._software.height

@@ -73,7 +73,6 @@ class PacketSource:
         self._newest_s = 0.0  # time of the latest packet that was left out
         self._known: int | None = None  # presentation time of a keyframe that was delivered already
 
-    @property
     def decoder(self) -> str:
         return str(self._decoder)
 

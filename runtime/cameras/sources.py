@@ -28,13 +28,16 @@ class Source(Protocol):
     fps: float  # nominal rate, 0 = unknown
     announced_s: float  # how long it lasts by its own word, 0 = unknown
     gap: str  # of numbered pictures: which one is missing, in a sentence
-    decoder: str = ""  # who decodes it, and why
     tries_device: bool = False  # `begin` opens a device
 
     def begin(self) -> None:
         """Before the first frame: open a device that decodes, where one is to be used. It may hang, and raise
         SourceError."""
         return
+
+    def decoder(self) -> str:
+        """Who decodes it, and why; empty where nothing is decoded."""
+        return ""
 
     def grab(self) -> bool:
         """Go on to the next frame; False at the end, for a bad frame, and on a broken stream."""
@@ -76,7 +79,7 @@ def open_source(options: dict[str, Any], waiting: Callable[[], None] = lambda: N
             "settings", f"{shown}: decoding: {wanted} is for video files and network streams; leave it out here"
         )
     if isinstance(source, VideoSource):
-        source.decoder = f"software ({why or 'not a video file or network stream'})"
+        source.why_software = why or "not a video file or network stream"
     return source
 
 
@@ -122,6 +125,8 @@ def _when_written(path: str, waiting: Callable[[], None]) -> int:
 
 
 class VideoSource(Source):
+    why_software = ""
+
     def __init__(self, target: str | int, options: dict[str, Any], what: str, file: LocalFile | None = None) -> None:
         if what == "webcam":
             self._capture = cv2.VideoCapture(target, *([] if isinstance(target, int) else [cv2.CAP_V4L2]))
@@ -156,6 +161,9 @@ class VideoSource(Source):
 
     def grab(self) -> bool:
         return self._capture.grab()
+
+    def decoder(self) -> str:
+        return f"software ({self.why_software})"
 
     def retrieve(self) -> np.ndarray | None:
         ok, image = self._capture.retrieve()

@@ -170,7 +170,7 @@ def _camera(options: dict[str, Any], seconds: float) -> CameraTrial:
     if not frames:
         return CameraTrial(name, problem="it opens, but gave no frame that can be read")
     fps = (frames - 1) / elapsed if live and frames > 1 else source.fps or 25.0
-    return CameraTrial(name, round(fps, 2), size, frames, source.decoder, cpu / max(1, frames - 1))
+    return CameraTrial(name, round(fps, 2), size, frames, source.decoder(), cpu / max(1, frames - 1))
 
 
 def main() -> None:
