@@ -56,6 +56,7 @@ class CameraSettings(Settings):
     rotate: Literal[0, 90, 180, 270] = 0
     region: Rectangle | None = None
     ignore: tuple[Rectangle, ...] = Field((), max_length=64)
+    decoding: Literal["auto", "software", "cuda", "vaapi", "v4l2"] = "auto"
     transport: Literal["tcp", "udp", "auto"] = "tcp"
     open_timeout_s: float = Field(2.5, gt=0, le=60)
     read_timeout_s: float = Field(2.5, gt=0, le=60)

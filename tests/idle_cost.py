@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import av
@@ -33,23 +34,27 @@ SETTLE_S = 15.0
 
 
 def film(path: Path, codec: str, width: int, height: int, fps: int, seconds: float) -> None:
-    """Forty different pictures again and again: the same scene, other noise."""
+    """Eight different pictures again and again: the same scene, other noise."""
     still = Street(StreetSettings(seed=7, people=1, width=960, height=540)).frame(0, 0).image
     still = cv2.resize(still, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
     rng = np.random.default_rng(0)
     noise = [rng.normal(0, 1.2, (height, width, 1)).astype(np.int16) for _ in range(8)]
     pictures = [np.clip(still + n, 0, 255).astype(np.uint8) for n in noise]
+    encode(path, codec, (width, height), fps, (pictures[n % len(pictures)] for n in range(round(seconds * fps))))
+
+
+def encode(path: Path, codec: str, size: tuple[int, int], fps: int, pictures: Iterable[np.ndarray]) -> None:
+    """A keyframe every two seconds, as quickly as it goes."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=fps)
-        stream.width, stream.height = width, height
+        stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.gop_size = 2 * fps
         if codec != "mjpeg":
             limits = f"keyint={2 * fps}:min-keyint={2 * fps}:scenecut=0:log-level=none"
             stream.options = {"preset": "ultrafast", "tune": "zerolatency", f"{codec[3:]}-params": limits}
-        for number in range(round(seconds * fps)):
-            frame = av.VideoFrame.from_ndarray(pictures[number % len(pictures)], format="bgr24")
-            file.mux(stream.encode(frame))
+        for picture in pictures:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
         file.mux(stream.encode(None))
 
 

@@ -25,7 +25,8 @@ from personsearch.runtime.settings import SchedulingSettings
 
 log = logging.getLogger("personsearch.camera")
 FIRST_RETRY_S, LAST_RETRY_S, HEALTHY_S = 0.5, 30.0, 60.0
-START_S = 15.0  # for a process to begin; a busy machine takes its time
+START_S = 15.0  # for a process to begin, or a device for decoding to open; a busy machine takes its time
+MOST_HUNG = 2  # processes in a row that such a device took along before their first frame
 
 
 @dataclass
@@ -51,11 +52,13 @@ class Camera:
         self.counters, self.state, self.cause, self.reason = Counters(), "starting", "", ""
         self.pending: deque[Frame] = deque()
         self.last_served = 0.0
+        self.decoder = ""  # what decodes its frames, and why
         self.channel: Channel | None = None
         self.process: Any = None
         self._report = report
         remember_url(settings.url)
         self._gate: tuple[bool, float, bool] | None = None  # what its process knows: see `leave_out_still`
+        self._trying, self._hung = False, 0  # its process tries a device for decoding; how many ended so
         self._rests = False  # the next process may leave frames without motion undecoded
         self._memory: SharedFrames | None = None  # the current one,
         self._generation = 0  # and its number in the capture process
@@ -112,6 +115,9 @@ class Camera:
         options = self.settings.model_dump(mode="json") | {
             "url": url, "lossless": self.settings.lossless, "rests": self._rests,
         }  # fmt: skip
+        if options["decoding"] == "auto" and self._hung >= MOST_HUNG:
+            options["decoding"] = "software"
+        self._trying = False
         self._expect("process", now + START_S)
         self._gate = None
         try:
@@ -158,6 +164,12 @@ class Camera:
         again  nothing was lost: try again in any case"""
         self._end_process()
         self.counters.failures += 1
+        if self._trying and cause in ("crashed", "stall"):
+            self._hung += 1
+            if self._hung == MOST_HUNG and self.settings.decoding == "auto":
+                log.warning(
+                    "camera %s: no device decodes it any more, after %d that hung or crashed", self.name, MOST_HUNG
+                )
         shown = without_secrets(self.settings.url)
         text = redact(reason if shown in reason else f"{shown}: {reason}" if reason else shown)
         again |= cause in ("crashed", "stall") and (not self.settings.lossless or self._moment is None)
@@ -212,6 +224,7 @@ class Camera:
             if self.state != "online":
                 self._online_since = now
                 self._become("online")
+            self._trying, self._hung = False, 0
             self._offer(header)
         elif kind == "alive":
             self._expect("frames", now + self.settings.read_timeout_s)
@@ -224,7 +237,14 @@ class Camera:
             self._expect("opening", now + self.settings.open_timeout_s)
         elif kind == "opened":
             self.counters.opened += 1
+            self._trying = header["device"]
+            self._expect("frames", now + (START_S if self._trying else self.settings.read_timeout_s))
+        elif kind == "decoder":
+            self._trying = self._trying and not header["decoder"].startswith("software")
             self._expect("frames", now + self.settings.read_timeout_s)
+            if header["decoder"] != self.decoder:
+                self.decoder = header["decoder"]
+                log.info("camera %s: decoder: %s", self.name, self.decoder, extra={"camera": self.name})
         elif kind == "note":
             log.warning("camera %s: %s", self.name, header["reason"], extra={"camera": self.name})
         elif kind == "closed":

@@ -1,9 +1,9 @@
 """The capture process of one camera: opens it once, decodes at its rate, and puts frames into shared memory.
 
 Everything that can hang or crash in a decoder hangs or crashes here, and the stream (camera.py) kills and replaces
-it. Messages to the stream: opening, opened, memory, frame, alive, note, closed. From it: the settings first, then
-`free` for each frame that is not needed any more, and `motion`: whether frames without motion are left out. Ends when
-the stream closes the channel.
+it. Messages to the stream: opening, opened, decoder, memory, frame, alive, note, closed. From it: the settings first,
+then `free` for each frame that is not needed any more, and `motion`: whether frames without motion are left out. Ends
+when the stream closes the channel.
 """
 
 from __future__ import annotations
@@ -108,14 +108,18 @@ class Capture:
             os._exit(0)  # the stream is gone, or wants no more of us; a decoder may hang, so no ceremony
 
     def run(self, source: Source) -> tuple[str, str]:
-        """Gives the cause of the end and a sentence about it."""
+        """Gives the cause of the end and a sentence about it. Raises SourceError if it cannot be decoded as set."""
         options, paced = self.options, not self.live and self.options["pace"] == "source"
         interval = 1 / (source.fps or RATE_WITHOUT_FPS)
         self.clock.reopen(interval)
         usable = unread = bad_in_row = 0
         until = 0.0  # where the file was read to, in its own time
+        decoder = ""  # as told to the stream
         while True:
             began = time.monotonic()
+            if source.decoder() != decoder:
+                decoder = source.decoder()
+                self.send({"kind": "decoder", "decoder": decoder}, began)
             if self.gate.quiet(self.moment):
                 source.rest(self._stirs)
             else:
@@ -290,15 +294,16 @@ def watch(capture: Capture) -> None:
         send({"kind": "opening"}, time.monotonic())
         try:
             source = open_source(options, lambda: send({"kind": "alive"}, time.monotonic()))
+            send({"kind": "opened", "fps": source.fps, "device": source.tries_device}, time.monotonic())
+            source.begin()
+            listener.cause = ""
+            cause, reason = capture.run(source)
         except SourceError as error:
             time.sleep(0.05)  # FFmpeg's last words may still be on their way through the pipe
             live = kind_of(options["url"]) == "network"
             cause = error.cause or listener.cause or ("timeout" if live else "codec")
             send({"kind": "closed", "cause": cause, "reason": str(error)}, time.monotonic())
             return
-        listener.cause = ""
-        send({"kind": "opened", "fps": source.fps}, time.monotonic())
-        cause, reason = capture.run(source)
         source.close()
         if cause != "end" or capture.live or options["end"] == "stop":
             send({"kind": "closed", "cause": cause, "reason": reason}, time.monotonic())

@@ -20,6 +20,7 @@ import numpy as np
 
 from personsearch.core.redaction import redact
 from personsearch.core.video_files import LocalFile, SourceError
+from personsearch.runtime.cameras.decoders import Decoder, why_software
 from personsearch.runtime.cameras.urls import without_secrets
 
 LOOK_S = 0.4  # from one keyframe that is looked at to the next: of motion JPEG every frame is one
@@ -50,7 +51,8 @@ class PacketSource:
                 f"{redact(without_secrets(options['url']))}: cannot be opened as a video; is it there, and readable?",
             ) from None
         self._errors = (av.FFmpegError, OSError)
-        self._stream.codec_context.thread_count = 1  # cameras share the machine
+        self._decoder, self._wanted = Decoder(self._stream), options.get("decoding", "auto")
+        self.tries_device = not why_software(self._wanted)
         rate = float(self._stream.average_rate or 0)
         self.fps = rate if math.isfinite(rate) and 0 < rate <= 240 else 0.0
         duration = self._container.duration
@@ -71,6 +73,12 @@ class PacketSource:
         self._newest_s = 0.0  # time of the latest packet that was left out
         self._known: int | None = None  # presentation time of a keyframe that was delivered already
 
+    def decoder(self) -> str:
+        return str(self._decoder)
+
+    def begin(self) -> None:
+        self._decoder.choose(self._wanted)
+
     # --- resting ------------------------------------------------------------------------------------------------------
 
     def rest(self, stirs: Stirs) -> None:
@@ -78,7 +86,7 @@ class PacketSource:
 
         stirs  whether a picture (uint8 (h, w, 3) BGR) shows that something has changed since the one before
         """
-        if self._stirs is None and (self._seconds or 0.0) >= self._rests_from:
+        if self._stirs is None and self._decoder.may_begin_again and (self._seconds or 0.0) >= self._rests_from:
             self._stirs = stirs
 
     def wake(self) -> None:
@@ -93,8 +101,7 @@ class PacketSource:
 
     def _begin(self, key: Any) -> None:
         """This keyframe is delivered as ever; after it the decoder is empty, to be begun again with it."""
-        self._frames.extend([*self._decode(key), *self._decode(None)])
-        self._stream.codec_context.flush_buffers()
+        self._frames.extend([*self._decoder.decode(key), *self._decoder.drain()])
         self._look_from(key)
 
     def _look_from(self, key: Any) -> None:
@@ -111,8 +118,7 @@ class PacketSource:
         # Packets come in the order of decoding: theirs is the time that grows evenly.
         seconds = self._time_of(key) + float((packet.dts - key.dts) * packet.time_base)
         if packet.is_keyframe and seconds - self._looked >= LOOK_S and looks is not None:
-            frames = [*self._decode(packet), *self._decode(None)]
-            self._stream.codec_context.flush_buffers()
+            frames = [*self._decoder.decode(packet), *self._decoder.drain()]
             if frames and not looks(_picture(frames[-1])):
                 self._frames.extend(frames[-1:])
                 self._look_from(packet)
@@ -141,15 +147,10 @@ class PacketSource:
                 self._rest_on(packet)
                 if self.skipped:
                     return True
-            elif (
-                self._stirs is not None
-                and packet.is_keyframe
-                and not self._backlog
-                and None not in (packet.pts, packet.dts)
-            ):
+            elif self._stirs is not None and not self._backlog and _begins(packet):
                 self._begin(packet)
             else:
-                self._frames.extend(f for f in self._decode(packet) if f.pts is None or f.pts != self._known)
+                self._frames.extend(f for f in self._decoder.decode(packet) if f.pts is None or f.pts != self._known)
         self._frame = self._frames.popleft()
         self._seconds = self._time_of(self._frame)
         if self._frame.pts in self._late:
@@ -170,12 +171,6 @@ class PacketSource:
         except self._errors:  # the stream broke off
             self._packets = None
         return None
-
-    def _decode(self, packet: Any) -> list[Any]:
-        try:
-            return list(self._stream.codec_context.decode(packet))
-        except self._errors:
-            return []  # damaged; FFmpeg has said so on stderr
 
     def _time_of(self, part: Any) -> float:
         """Seconds of a frame or packet since the first one."""

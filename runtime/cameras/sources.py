@@ -17,6 +17,7 @@ import numpy as np
 from personsearch.core.redaction import redact
 from personsearch.core.video_files import LocalFile, SourceError, find_file
 from personsearch.core.videos import open_with_ffmpeg
+from personsearch.runtime.cameras.decoders import why_software
 from personsearch.runtime.cameras.packets import PacketSource
 from personsearch.runtime.cameras.urls import ENCODE, address_of, advice, kind_of, without_secrets
 
@@ -27,6 +28,16 @@ class Source(Protocol):
     fps: float  # nominal rate, 0 = unknown
     announced_s: float  # how long it lasts by its own word, 0 = unknown
     gap: str  # of numbered pictures: which one is missing, in a sentence
+    tries_device: bool = False  # `begin` opens a device
+
+    def begin(self) -> None:
+        """Before the first frame: open a device that decodes, where one is to be used. It may hang, and raise
+        SourceError."""
+        return
+
+    def decoder(self) -> str:
+        """Who decodes it, and why; empty where nothing is decoded."""
+        return ""
 
     def grab(self) -> bool:
         """Go on to the next frame; False at the end, for a bad frame, and on a broken stream."""
@@ -57,8 +68,24 @@ def open_source(options: dict[str, Any], waiting: Callable[[], None] = lambda: N
              out, so that a source that need not decode them is worth having
     waiting  called several times a second while nobody writes to a FIFO
     Raises SourceError, whose message holds no secrets."""
-    url, kind = options["url"], kind_of(options["url"])
+    wanted = options.get("decoding", "auto")
+    why = why_software(wanted)
     rests = options.get("rests", False) and importlib.util.find_spec("av") is not None
+    source = _open(options, rests or not why, waiting)
+    if wanted not in ("auto", "software") and not isinstance(source, PacketSource):
+        source.close()
+        shown = redact(without_secrets(options["url"]))
+        raise SourceError(
+            "settings", f"{shown}: decoding: {wanted} is for video files and network streams; leave it out here"
+        )
+    if isinstance(source, VideoSource):
+        source.why_software = why or "not a video file or network stream"
+    return source
+
+
+def _open(options: dict[str, Any], packets: bool, waiting: Callable[[], None]) -> Source:
+    """packets  where the source can, read it by PyAV: to rest, or to decode by a device"""
+    url, kind = options["url"], kind_of(options["url"])
     if kind == "synthetic":
         return StreetSource(url)
     if kind == "webcam":
@@ -66,7 +93,7 @@ def open_source(options: dict[str, Any], waiting: Callable[[], None] = lambda: N
     if kind == "file":
         file = find_file(url)
         if not file.fifo:
-            if rests and "start_number" not in file.options:
+            if packets and "start_number" not in file.options:
                 return PacketSource(file.target, options, file)
             return VideoSource(file.target, options, "video file", file)
         descriptor = _when_written(file.fifo, waiting)
@@ -81,7 +108,7 @@ def open_source(options: dict[str, Any], waiting: Callable[[], None] = lambda: N
         raise SourceError("not_found", f"{without_secrets(url)}: unknown kind of URL; {known}{hint}")
     if fatal:
         raise SourceError("settings", f"{without_secrets(url)}: {doubt}")
-    return PacketSource(address_of(url), options, None) if rests else VideoSource(address_of(url), options, "stream")
+    return PacketSource(address_of(url), options, None) if packets else VideoSource(address_of(url), options, "stream")
 
 
 def _when_written(path: str, waiting: Callable[[], None]) -> int:
@@ -98,6 +125,8 @@ def _when_written(path: str, waiting: Callable[[], None]) -> int:
 
 
 class VideoSource(Source):
+    why_software = ""
+
     def __init__(self, target: str | int, options: dict[str, Any], what: str, file: LocalFile | None = None) -> None:
         if what == "webcam":
             self._capture = cv2.VideoCapture(target, *([] if isinstance(target, int) else [cv2.CAP_V4L2]))
@@ -132,6 +161,9 @@ class VideoSource(Source):
 
     def grab(self) -> bool:
         return self._capture.grab()
+
+    def decoder(self) -> str:
+        return f"software ({self.why_software})"
 
     def retrieve(self) -> np.ndarray | None:
         ok, image = self._capture.retrieve()

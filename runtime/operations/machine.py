@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from personsearch.core import __version__
+from personsearch.runtime.cameras.decoders import DEVICES, missing
 
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm")
 PACKAGES = (
@@ -33,6 +34,7 @@ class Machine:
     free_mb: int
     load: float  # of the last minute: processes that want to compute
     accelerators: tuple[str, ...]
+    decoders: dict[str, str]  # kinds of devices that decode -> what is missing for them here; empty if it may work
     system: str
     python: str
     packages: dict[str, str]
@@ -54,7 +56,7 @@ def look_at_machine() -> Machine:
     return Machine(
         processor=model[1] if model else platform.machine(), cores=usable_cores(), cores_there=os.cpu_count() or 1,
         features=tuple(f for f in FEATURES if f in flags), memory_mb=total, free_mb=free, load=os.getloadavg()[0],
-        accelerators=tuple(sorted(map(str, devices))),
+        accelerators=tuple(sorted(map(str, devices))), decoders={kind: missing(kind) for kind in DEVICES},
         system=f"{platform.system()} {platform.release()} {platform.machine()}"
         + (", in a container" if Path("/.dockerenv").exists() else ""),
         python=platform.python_version(), packages={"personsearch": __version__, **_versions()},

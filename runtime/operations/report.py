@@ -26,6 +26,7 @@ def as_lines(found: Examination) -> list[str]:
         features = ", ".join(machine.features) or "no vector extension that is used"
         lines.append(f"machine   {machine.processor}, {machine.cores:g} cores ({features}), {machine.memory_mb} MB")
         lines.append(f"          {machine.system}, Python {machine.python}")
+        lines += [f"decoding  by {kind}: {lack or 'to be tried'}" for kind, lack in machine.decoders.items()]
     for engine in found.engines:
         if engine.problem:
             lines.append(f"engine    {engine.choice}: not here: {engine.problem}")
@@ -41,6 +42,7 @@ def as_lines(found: Examination) -> list[str]:
             lines.append(
                 f"camera    {camera.name}: {camera.size[0]}x{camera.size[1]}, {camera.fps:.1f} frames/s, "
                 f"{1000 * camera.cpu_s:.1f} ms to decode one ({camera.fps * camera.cpu_s:.0%} of a core)"
+                + (f", by {camera.decoder}" if camera.decoder else "")
             )
     if capacity := found.capacity:
         what = "cameras like these" if capacity.wanted else "cameras, decoding left out (give --cams)"

@@ -50,6 +50,7 @@ class CameraTrial:
     fps: float = 0.0  # as announced, or of a live camera as it came
     size: tuple[int, int] = (0, 0)  # width and height as analysed
     frames: int = 0
+    decoder: str = ""  # what decodes it, and why
     cpu_s: float = 0.0  # of one core to read, decode and prepare a frame
     problem: str = ""
 
@@ -149,6 +150,7 @@ def _camera(options: dict[str, Any], seconds: float) -> CameraTrial:
     listener = Listener()
     try:
         source = open_source(options)
+        source.begin()
     except SourceError as error:
         time.sleep(0.05)  # FFmpeg's last words may still be on their way through the pipe
         cause = error.cause or listener.cause
@@ -168,7 +170,7 @@ def _camera(options: dict[str, Any], seconds: float) -> CameraTrial:
     if not frames:
         return CameraTrial(name, problem="it opens, but gave no frame that can be read")
     fps = (frames - 1) / elapsed if live and frames > 1 else source.fps or 25.0
-    return CameraTrial(name, round(fps, 2), size, frames, cpu / max(1, frames - 1))
+    return CameraTrial(name, round(fps, 2), size, frames, source.decoder(), cpu / max(1, frames - 1))
 
 
 def main() -> None:

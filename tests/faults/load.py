@@ -1,12 +1,15 @@
 #!/usr/bin/env python
-"""How much the runtime takes: `python tests/faults/load.py cameras [--seconds 60]` and `... load.py delivery`.
+"""How much the runtime takes: `python tests/faults/load.py cameras|many [--seconds 60]` and `... load.py delivery`.
 
 cameras   four files at 10 fps through capture, the shipped model, tracking, matching, journal and sockets:
           analysed rate, capture-to-event latency, and the processor time of each stage
+many      the detector alone, in frames/s; then eight cameras of 1080p at 10 fps, one busy and seven still, which may
+          rest (`scheduling.motion`): the same, and the memory of each process
 delivery  events/s through journal and socket to a subscriber, and the latency they add at 1000/s; inference and cameras
           are stubbed out here, and nowhere else
 
-Results go to docs/measurements/load-cameras.json and load-delivery.json, and as tables into docs/load.md.
+Results go to docs/measurements/load-cameras.json, load-many.json and load-delivery.json, and as tables into
+docs/load.md.
 """
 
 from __future__ import annotations
@@ -16,12 +19,18 @@ import json
 import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import zmq
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from harness import REPOSITORY, Running, folder, percentile, start_python, wait_for
+from idle_cost import SETTLE_S, encode, film
 
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.street.street import Street, StreetSettings
@@ -56,6 +65,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def memory_mb(pid: int) -> float:
+    """Its own memory, and its share of what it has in common with others."""
+    fields = dict(line.split(":") for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    return round(int(fields["Pss"].split()[0]) / 1000, 1)
+
+
 def street_files(place: Path, cameras: int) -> tuple[list[dict[str, Any]], Gallery]:
     """Video files at 10 fps (H.264-like MPEG-4, as small cameras send it) and a gallery of people seen in them."""
     street = Street(StreetSettings(seed=7, cameras=cameras, people=5, identities=5 * cameras, fps=10))
@@ -78,42 +93,85 @@ def street_files(place: Path, cameras: int) -> tuple[list[dict[str, Any]], Galle
 
 def cameras(seconds: float) -> dict[str, Any]:
     with folder() as place:
-        files, gallery = street_files(place, 4)
-        journal = JournalSettings(path=str(place / "events.journal"))
-        publisher = Publisher(PublishSettings(endpoint="tcp://127.0.0.1:*"), journal, "load")
-        with Running(files, gallery=gallery) as running:
-            running.publish_too = publisher.publish
-            pipeline = running.pipeline
-            running.ready()
-            wait_for(lambda: all(c.state == "online" for c in pipeline.cameras), 30)
-            time.sleep(3)
-            pids = {"inference": [pipeline.inference.process.pid], "capture": [c.process.pid for c in pipeline.cameras]}
-            pipeline.recent.clear()
-            before = {name: sum(map(cpu_seconds, group)) for name, group in pids.items()}
-            own, writer, began = time.process_time(), publisher.cpu_s, time.monotonic()
-            counted = [(c.counters.captured, c.counters.analysed) for c in pipeline.cameras]
-            busy = pipeline.inference.busy_s
-            time.sleep(seconds)
-            took = time.monotonic() - began
-            spent = {name: sum(map(cpu_seconds, group)) - before[name] for name, group in pids.items()}
-            spent["publisher"] = publisher.cpu_s - writer
-            spent["pipeline"] = time.process_time() - own - spent["publisher"]
-            latencies = list(pipeline.recent)
-            busy = pipeline.inference.busy_s - busy
-            captured = sum(c.counters.captured - n for c, (n, _) in zip(pipeline.cameras, counted, strict=True))
-            analysed = sum(c.counters.analysed - n for c, (_, n) in zip(pipeline.cameras, counted, strict=True))
-            dropped = {c: n for camera in pipeline.cameras for c, n in camera.counters.dropped.items()}
-            events = publisher.sent
-        publisher.close()
+        return measure(place, *street_files(place, 4), seconds, settle_s=3)
+
+
+def many(seconds: float) -> dict[str, Any]:
+    with folder() as place:
+        (small,), gallery = street_files(place, 1)
+        busy, still = place / "busy.mp4", place / "still.mp4"
+        encode(busy, "libx264", (1920, 1080), 10, enlarged(small["url"], (1920, 1080)))
+        film(still, "libx264", 1920, 1080, 10, 20)
+        urls = {"busy": busy, **{f"still{number}": still for number in range(7)}}
+        files = [{"name": name, "url": str(path), "end": "loop"} for name, path in urls.items()]
+        figures = measure(place, files, gallery, seconds, SETTLE_S, scheduling={"motion": True})
+        return {"detector": detector(), **figures}
+
+
+def enlarged(video: str, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    reader = cv2.VideoCapture(video)
+    while (read := reader.read())[0]:
+        yield cv2.resize(read[1], size, interpolation=cv2.INTER_CUBIC)
+
+
+def detector(seconds: float = 10.0) -> dict[str, Any]:
+    """People are found in frames of 1280x720, shrunk to the network's own size; the engine's own threads."""
+    searcher = BundleSearcher(default_bundle())
+    street = Street(StreetSettings(seed=7, people=5, width=1280, height=720))
+    pictures = [street.frame(0, 20 * number).image for number in range(4)]
+    searcher.find(pictures[:1])
+    count, began, spent = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - began < seconds:
+        searcher.find([pictures[count % len(pictures)]])
+        count += 1
+    size = [searcher.manifest.height, searcher.manifest.width]
+    rate, cpu_s = count / (time.perf_counter() - began), (time.process_time() - spent) / count
+    return {"size": size, "frames_per_s": round(rate, 1), "cpu_ms_per_frame": round(1000 * cpu_s, 1)}
+
+
+def measure(
+    place: Path, files: list[dict[str, Any]], gallery: Gallery, seconds: float, settle_s: float, **sections: Any
+) -> dict[str, Any]:
+    """All of the runtime on these cameras, for so long after they were online and had settled."""
+    load = round(os.getloadavg()[0], 1)  # of whatever else runs here
+    journal = JournalSettings(path=str(place / "events.journal"))
+    publisher = Publisher(PublishSettings(endpoint="tcp://127.0.0.1:*"), journal, "load")
+    with Running(files, gallery, **sections) as running:
+        running.publish_too = publisher.publish
+        pipeline = running.pipeline
+        running.ready()
+        wait_for(lambda: all(c.state == "online" for c in pipeline.cameras), 120)
+        time.sleep(settle_s)
+        pids = {"inference": [pipeline.inference.process.pid], "capture": [c.process.pid for c in pipeline.cameras]}
+        pipeline.recent.clear()
+        before = {name: sum(map(cpu_seconds, group)) for name, group in pids.items()}
+        own, writer, began = time.process_time(), publisher.cpu_s, time.monotonic()
+        counted = [(c.counters.captured, c.counters.analysed) for c in pipeline.cameras]
+        busy = pipeline.inference.busy_s
+        time.sleep(seconds)
+        took = time.monotonic() - began
+        spent = {name: sum(map(cpu_seconds, group)) - before[name] for name, group in pids.items()}
+        spent["publisher"] = publisher.cpu_s - writer
+        spent["pipeline"] = time.process_time() - own - spent["publisher"]
+        latencies = list(pipeline.recent)
+        busy = pipeline.inference.busy_s - busy
+        captured = sum(c.counters.captured - n for c, (n, _) in zip(pipeline.cameras, counted, strict=True))
+        analysed = sum(c.counters.analysed - n for c, (_, n) in zip(pipeline.cameras, counted, strict=True))
+        dropped = sum((camera.counters.dropped for camera in pipeline.cameras), Counter[str]())
+        memory = {c.name: memory_mb(c.process.pid) for c in pipeline.cameras}
+        memory |= {"inference": memory_mb(pipeline.inference.process.pid), "stream": memory_mb(os.getpid())}
+        events = publisher.sent
+    publisher.close()
     total = sum(spent.values())
     return {
-        "cameras": 4, "fps": 10, "seconds": round(took, 1), "engine": pipeline.inference.name,
-        "captured_per_s": round(captured / took, 2), "analysed_per_s": round(analysed / took, 2), "dropped": dropped,
+        "cameras": len(files), "fps": 10, "load_before": load, "seconds": round(took, 1),
+        "engine": pipeline.inference.name, "captured_per_s": round(captured / took, 2),
+        "analysed_per_s": round(analysed / took, 2), "dropped": dict(dropped),
         "latency_ms": {f"p{p}": round(1000 * percentile(latencies, p), 1) for p in (50, 95, 99)},
         "cpu_ms_per_frame": {name: round(1000 * s / max(1, analysed), 2) for name, s in spent.items()},
         "cpu_of_two_cores": round(total / took / (os.cpu_count() or 1), 3),
         "share_outside_inference": round(1 - spent["inference"] / total, 3), "engine_busy": round(busy / took, 3),
-        "events": events,
+        "events": events, "memory_mb": memory,
     }  # fmt: skip
 
 
@@ -177,6 +235,26 @@ def write_tables() -> None:
             f"| journal and sockets | {cpu['publisher']} ms |",
             f"| share outside inference (goal: under 15 %) | {100 * m['share_outside_inference']:.1f} % |",
         ]  # fmt: skip
+    path = MEASUREMENTS / "load-many.json"
+    if path.exists():
+        m = json.loads(path.read_text(encoding="utf-8"))
+        latency, memory = m["latency_ms"], m["memory_mb"]
+        still = [memory[name] for name in memory if name.startswith("still")]
+        height, width = m["detector"]["size"]
+        lines += [
+            "", "## Many cameras", "",
+            f"`{m['command']}` on {m['machine']}, other work beside it (load {m['load_before']}): one busy camera and "
+            f"{len(still)} still ones, H.264, 1920x1080, {m['fps']} fps, engine {m['engine']}.", "",
+            "| what | measured |", "|---|---|",
+            f"| the detector alone, {height}x{width} | {m['detector']['frames_per_s']} frames/s, "
+            f"{m['detector']['cpu_ms_per_frame']} ms of processor time each |",
+            f"| frames captured, analysed | {m['captured_per_s']}/s, {m['analysed_per_s']}/s |",
+            f"| capture to event, p50 / p95 / p99 | {latency['p50']} / {latency['p95']} / {latency['p99']} ms |",
+            f"| all processes, of the cores | {100 * m['cpu_of_two_cores']:.0f} % |",
+            f"| memory of a capture process: busy, still (mean) | {memory['busy']:.0f} MB, "
+            f"{sum(still) / len(still):.0f} MB |",
+            f"| memory of inference, of the stream | {memory['inference']:.0f} MB, {memory['stream']:.0f} MB |",
+        ]  # fmt: skip
     path = MEASUREMENTS / "load-delivery.json"
     if path.exists():
         m = json.loads(path.read_text(encoding="utf-8"))
@@ -194,12 +272,13 @@ def write_tables() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("cameras", "delivery"))
+    parser.add_argument("what", choices=("cameras", "many", "delivery"))
     parser.add_argument("--seconds", type=float, default=60, help="length of the measurement with cameras")
     arguments = parser.parse_args()
-    figures = cameras(arguments.seconds) if arguments.what == "cameras" else delivery()
+    kinds = {"cameras": cameras, "many": many}
+    figures = kinds[arguments.what](arguments.seconds) if arguments.what in kinds else delivery()
     command = f"python tests/faults/load.py {arguments.what}"
-    if arguments.what == "cameras":
+    if arguments.what in kinds:
         command += f" --seconds {arguments.seconds:g}"
     content = {"command": command, "machine": f"{os.cpu_count()} cores, no GPU", **figures}
     MEASUREMENTS.mkdir(parents=True, exist_ok=True)

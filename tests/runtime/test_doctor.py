@@ -66,6 +66,8 @@ def test_a_box_is_measured_and_reported_without_secrets(tiny_bundle: Path, tmp_p
     assert file["frames"] > 5
     assert file["fps"] == 10
     assert file["cpu_s"] > 0
+    assert file["decoder"]
+    assert set(found["machine"]["decoders"]) == {"cuda", "vaapi", "v4l2"}
     assert "refused" in gate["problem"]
     assert found["capacity"]["wanted"] == 10
     assert found["capacity"]["cameras_at"]["5"] >= found["capacity"]["cameras_at"]["10"]

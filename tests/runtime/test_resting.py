@@ -18,7 +18,7 @@ from personsearch.runtime.cameras.sources import open_source
 from personsearch.runtime.settings import SchedulingSettings
 
 av = pytest.importorskip("av", reason="to rest needs PyAV: pip install 'personsearch[record]'")
-OPTIONS = {"open_timeout_s": 2.5, "read_timeout_s": 2.5, "transport": "tcp", "rests": True}
+OPTIONS = {"open_timeout_s": 2.5, "read_timeout_s": 2.5, "transport": "tcp", "rests": True, "decoding": "software"}
 FPS, GOP = 10, 10
 
 
