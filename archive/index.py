@@ -121,8 +121,9 @@ def _main() -> int:
 
 def _check(given: argparse.Namespace) -> None:
     """Raises UserError."""
-    remember_url(given.out)
     database = given.out.startswith(DATABASES)
+    if database:
+        remember_url(given.out)
     if "://" in given.out and not database:
         scheme = given.out.partition("://")[0]
         raise UserError(f"--out {scheme}://...: expected a folder of this machine, or postgresql://...")

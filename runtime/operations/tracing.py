@@ -56,7 +56,9 @@ class Traces:
         """Of each frame when its events are with the publisher."""
         if frame.late:  # its times say when it was decoded after all, not how long anything took
             return
-        facts = {"camera": frame.camera, "frame": frame.index, "people": len(tracks), "matches": len(matches)}
+        facts: dict[str, str | int] = {
+            "camera": frame.camera, "frame": frame.index, "people": len(tracks), "matches": len(matches)
+        }  # fmt: skip
         moments = [frame.monotonic, frame.submitted, frame.analysed, frame.decided, frame.told]
         times = [round(1e9 * (frame.wall + moment - frame.monotonic)) for moment in moments]
         whole = self._tracer.start_span("frame", start_time=times[0], attributes=facts)
