@@ -66,7 +66,8 @@ def main() -> int:
             found[n] = np.isin(true[n], few[order])
         print(json.dumps({
             "stays": given.stays, "share": share, "recall_at_10": round(float(found.mean()), 4),
-            "near": int(near.sum()), "recall_near": round(float(found[near].mean()), 4), "scan_cpu_ms": round(1000 * scan_s / len(queries), 1),
+            "near": int(near.sum()), "recall_near": round(float(found[near].mean()), 4),
+            "scan_cpu_ms": round(1000 * scan_s / len(queries), 1),
             "rank_cpu_ms": round(1000 * rank_s / len(queries), 1),
         }), flush=True)  # fmt: skip
     return 0
