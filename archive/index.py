@@ -2,7 +2,9 @@
 """Index an archive of video: who was seen in which file and when, to be searched by personsearch-search --index.
 
   archive/index.py --videos DIR|LIST|FILE|s3://BUCKET/PREFIX --out DIR [--workers N] [--ray ADDRESS]
+  archive/index.py --videos ... --out postgresql://USER@HOST/NAME --box NAME --parts DIR
 
+The second puts the visits into the database of a fleet's centre, whose search then finds them.
 Videos are analysed in segments, by the parts that also analyse a stream. Each segment is a file in DIR/parts once it is
 done: a run that was ended, however, is taken up by the same command, and done again changes nothing. Damaged videos are
 skipped and listed, here and in DIR/report.json. Ends with 0; 3 if something could not be read; 2 for wrong input.
@@ -13,18 +15,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
-import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
+from personsearch.core.redaction import remember_url
 from personsearch.core.text import printable
 
 if TYPE_CHECKING:
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from personsearch.archive.progress import Progress
     from personsearch.archive.videos import Found, Video
     from personsearch.archive.workers import Done
+    from personsearch.archive.writing import VisitWriter
     from personsearch.core.bundle import Manifest
 
 EXIT_INCOMPLETE = 3
+DATABASES = ("postgresql://", "postgres://")
 PROBES = 8  # files opened at once, to see how long they are
 
 
@@ -46,7 +48,9 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_line(__doc__)
     parser.add_argument("--videos", required=True, help="a folder, a list (.txt), one video, or s3://BUCKET/PREFIX")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the index is, or will be")
+    parser.add_argument("--out", required=True, help="a folder for the index, or the database of a centre")
+    parser.add_argument("--parts", default="", metavar="DIR", help="with a database: a folder for what segments gave")
+    parser.add_argument("--box", default="", metavar="NAME", help="with a database: the archive's name at the centre")
     parser.add_argument("--workers", type=int, default=0, help="processes; 1: this one (default: one a core)")
     parser.add_argument("--ray", default="", metavar="ADDRESS", help="a Ray cluster that runs; DIR must be shared")
     parser.add_argument("--camera", default="", metavar="NAME", help="of all videos (default: by folder or file name)")
@@ -68,22 +72,22 @@ def _parser() -> argparse.ArgumentParser:
 def _main() -> int:
     given = _parser().parse_args()
     _check(given)
+    from personsearch.archive import folder
     from personsearch.archive.analysis import settings_of
     from personsearch.archive.parts import about_part
     from personsearch.archive.progress import Progress, write_report
-    from personsearch.archive.writing import ParquetVisits, join_all
+    from personsearch.archive.videos import find_videos
+    from personsearch.archive.writing import join_all
     from personsearch.core.bundle import read_manifest
-    from personsearch.runtime.history.index_file import visit_parts
     from personsearch.runtime.settings import SightingSettings
 
     options = _options(given)
     manifest = read_manifest(options.bundle)
-    from personsearch.archive.videos import find_videos
-
-    found, out = find_videos(given.videos, given.camera), Path(given.out)
+    found, out = find_videos(given.videos, given.camera), Path(given.parts or given.out)
     began = time.monotonic()
-    with _locked(out):
-        _begin(out, manifest, dict(settings_of(options)) | {"segment_s": given.segment_s})
+    with folder.locked(out):
+        folder.begin(out, manifest, dict(settings_of(options)) | {"segment_s": given.segment_s})
+        writer = _writer(given, out, manifest)
         videos, unreadable = _probe(found)
         segments, paths = _plan(out, videos, given)
         waiting = [s for s in segments if not paths[s.name].exists()]
@@ -94,23 +98,22 @@ def _main() -> int:
             progress.say(f"{name}: {reason} (damaged)")
         failed = _work(waiting, options, out, given, progress)
         if given.prune:
-            _prune(out, {video.key for video in videos}, {name for name, _ in unreadable})
+            folder.prune(out, {video.key for video in videos}, {name for name, _ in unreadable})
         sightings = options.settings.sightings if options.settings else SightingSettings()
         describe = options.of_camera("any").describe
         whole = [path for path in sorted((out / "parts").glob("*/*.parquet")) if path.stat().st_size]
-        writer = ParquetVisits(out, manifest.dimensions, options.crops)
         try:
             join_all(whole, writer, sightings.grace_s, describe.reunite_similarity)
         except ValueError as error:
             raise UserError(f"{error}; remove that file and run this again") from None
         report = _report(segments, paths, about_part, unreadable, failed)
-        report["visits"] = sum(part.count for part in visit_parts(out))
+        report["visits"] = writer.count()
         report |= {"wall_s": round(time.monotonic() - began, 1), "work_s": round(progress.wall_s, 1),
                    "cpu_s_of_workers": round(progress.cpu_s, 1)}  # fmt: skip
         write_report(out, report)
     bad = len(report["damaged"]) + len(report["failed"])
     print(
-        f"{out}: {report['visits']} visits in {len(videos)} videos, {report['hours']:.2f} hours"
+        f"{given.box or out}: {report['visits']} visits in {len(videos)} videos, {report['hours']:.2f} hours"
         + (f"; {bad} damaged or not read, see {out}/report.json" if bad else "")
     )
     return EXIT_INCOMPLETE if bad else 0
@@ -118,23 +121,43 @@ def _main() -> int:
 
 def _check(given: argparse.Namespace) -> None:
     """Raises UserError."""
-    if given.out.startswith(("postgres://", "postgresql://")):
-        raise UserError("--out: a database is not written yet; give a folder, and import its Parquet files")
-    if "://" in given.out:
-        raise UserError(f"--out {given.out.partition('://')[0]}://...: expected a folder of this machine")
+    database = given.out.startswith(DATABASES)
+    if database:
+        remember_url(given.out)
+    if "://" in given.out and not database:
+        scheme = given.out.partition("://")[0]
+        raise UserError(f"--out {scheme}://...: expected a folder of this machine, or postgresql://...")
+    if database != bool(given.box) or database != bool(given.parts):
+        raise UserError("a database as --out, --box NAME and --parts DIR go together; give all three, or a folder")
+    if database and given.crops:
+        raise UserError("--crops: the centre keeps no pictures; leave it out, or give a folder as --out")
     if not 5 <= given.segment_s <= 86400:
         raise UserError(f"--segment-s {given.segment_s:g}: expected 5 to 86400 seconds")
     if not 0 <= given.fps <= 240 or not 0 <= given.views <= 5 or not 0 <= given.workers <= 1024:
         raise UserError("expected --fps 0 to 240, --views 0 to 5 and --workers 0 to 1024")
     from personsearch.archive.videos import plain
 
-    if given.camera and plain(given.camera) != given.camera:
-        raise UserError(f"--camera {given.camera}: expected letters, digits, - and _")
+    for option, name in (("--camera", given.camera), ("--box", given.box)):
+        if plain(name) != name:
+            raise UserError(f"{option} {name}: expected letters, digits, - and _")
     try:
         import av  # noqa: F401
         import pyarrow  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(f"an index needs the package {error.name}; install personsearch[archive]") from None
+
+
+def _writer(given: argparse.Namespace, out: Path, manifest: Manifest) -> VisitWriter:
+    """Where the visits go. Raises UserError for a database that cannot be used, before hours of work for it."""
+    from personsearch.archive.writing import ParquetVisits
+
+    if not given.box:
+        return ParquetVisits(out, manifest.dimensions, given.crops)
+    try:
+        from personsearch.archive.centre_visits import CentreVisits
+    except ModuleNotFoundError as error:
+        raise UserError(f"a centre's database needs the package {error.name}; install personsearch[centre]") from None
+    return CentreVisits(given.out, given.box, manifest.model_hash, manifest.dimensions)
 
 
 def _options(given: argparse.Namespace) -> Options:
@@ -149,48 +172,6 @@ def _options(given: argparse.Namespace) -> Options:
         str(Path(bundle).resolve()), engine, settings, given.fps, motion=not given.all_frames, views=given.views,
         crops=given.crops,
     )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Holds the index. Raises UserError while another process does."""
-    try:
-        out.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = open(os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o600), "w")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{out}: another process writes this index; wait for it, or give another --out") from None
-        yield
-
-
-def _begin(out: Path, manifest: Manifest, settings: dict[str, Any]) -> None:
-    """index.json, or that it is the same. Raises UserError if the index was made in another way."""
-    from personsearch.core.files import replace_file
-    from personsearch.runtime.history.index_file import ABOUT, FORMAT
-
-    settings = json.loads(json.dumps(settings))
-    content = {
-        "format": FORMAT, "model": manifest.model_hash, "dimensions": manifest.dimensions, "settings": settings
-    }  # fmt: skip
-    path = out / ABOUT
-    if path.exists():
-        try:
-            known = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            raise UserError(f"{path}: cannot be read; give another --out") from None
-        if known != content:
-            was, wanted = {**known, **known.get("settings", {})}, {**content, **settings}
-            key = next(k for k in (*wanted, *was) if k != "settings" and was.get(k) != wanted.get(k))
-            short = f"{key} {str(was.get(key))[:40]}, not {str(wanted.get(key))[:40]}"
-            raise UserError(f"{out}: was made with {short}; give another --out, or the same options as then")
-        return
-    if any(p.name != ".lock" for p in out.iterdir()):
-        raise UserError(f"{out}: is a folder with other things in it; give an empty or new one")
-    replace_file(path, json.dumps(content, indent=1).encode() + b"\n", 0o600)
 
 
 def _probe(found: list[Found]) -> tuple[list[Video], list[tuple[str, str]]]:
@@ -255,19 +236,6 @@ def _work(
                 failed.append(done)
     progress.end()
     return failed
-
-
-def _prune(out: Path, keys: set[str], unreadable: set[str]) -> None:
-    """Erase the parts of videos that are not there; those that cannot be read just now are."""
-    from personsearch.archive.parts import about_part
-    from personsearch.core.files import wipe
-
-    for folder in (out / "parts").iterdir():
-        names = {about_part(path)["video"] for path in folder.glob("*.parquet")}
-        if folder.name not in keys and not names & unreadable:
-            for path in folder.iterdir():
-                wipe(path)
-            folder.rmdir()
 
 
 def _report(

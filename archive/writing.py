@@ -1,4 +1,4 @@
-"""Where the joined visits go: the one place that knows. Today Parquet files; a centre's tables can be another."""
+"""Where the joined visits go: into Parquet files, or whatever else is a `VisitWriter` (centre_visits.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 from personsearch.archive.joining import joined, order_of
 from personsearch.archive.parts import FOLDER, OWNER_ONLY, Row, about_part, read_part, table_of, write_table
 from personsearch.core.files import replace_file, wipe
-from personsearch.runtime.history.index_file import VISITS
+from personsearch.runtime.history.index_file import VISITS, visit_parts
 from personsearch.runtime.history.visit_file import day_of
 
 MADE_OF = ".made-of"
@@ -27,12 +27,15 @@ class VisitWriter(Protocol):
     def begin(self, camera: str) -> None: ...
 
     def write(self, camera: str, day: str, rows: Sequence[Row]) -> None:
-        """Once a day (UTC, by the visits' ends). Raises OSError."""
+        """Once a day (UTC, by the visits' ends). Raises OSError, UserError."""
 
     def finish(self, camera: str, made_of: str) -> None: ...
 
     def keep_only(self, cameras: Collection[str]) -> None:
         """Erase every other camera: nothing of its videos is left in the index."""
+
+    def count(self) -> int:
+        """Visits that it holds."""
 
 
 class ParquetVisits:
@@ -66,6 +69,9 @@ class ParquetVisits:
                 for path in folder.iterdir():
                     wipe(path)
                 folder.rmdir()
+
+    def count(self) -> int:
+        return sum(part.count for part in visit_parts(self.root.parent))
 
 
 def join_all(paths: Iterable[Path], writer: VisitWriter, grace_s: float, reunite_similarity: float) -> int:

@@ -25,6 +25,7 @@ from personsearch.runtime.fleet.sealing import load_group_key
 from personsearch.runtime.fleet.stays import StayTeller
 from personsearch.runtime.forward import check_fleet
 from personsearch.runtime.history.store import History
+from personsearch.runtime.operations import tracing
 from personsearch.runtime.operations.audit import AuditLog
 from personsearch.runtime.operations.console import Console
 from personsearch.runtime.operations.corrections import Corrections
@@ -132,6 +133,10 @@ class Box:
             self._parts.callback(history.close)
             pipeline.watchers.append(history.look)
             pipeline.sightings.stay_listeners.append(history.add)
+        if tracing.wanted():
+            traces = tracing.Traces(settings.box)
+            self._parts.callback(traces.close)
+            pipeline.watchers.append(traces.look)
         if settings.fleet.embeddings:
             self._tell_stays(inputs)
         publisher.serve_views(pipeline.people.views_of)

@@ -176,6 +176,7 @@ class Pipeline:
         if not frames:
             return
         for frame in frames:
+            frame.submitted = now
             if not frame.late:
                 self.age.add(now - frame.monotonic)
         self.inference.submit(frames, self.people.least_score, now)
@@ -191,6 +192,7 @@ class Pipeline:
             self._asked = []
         else:
             for frame, detections in zip(result.frames, result.detections, strict=True):
+                frame.analysed = now
                 self._follow(frame, detections)
             self._asked = self.people.choose([frame.camera for frame, _ in self._analysed], now)
             if self._asked and self.inference.idle:
@@ -264,6 +266,7 @@ class Pipeline:
 
     def _announce(self, frame: Frame) -> None:
         matches = self.people.decide(frame.camera)
+        frame.decided = time.monotonic()
         recognition = self.people.of(frame.camera)
         self.sightings.see(frame, recognition, matches)
         for match in matches:
@@ -274,8 +277,9 @@ class Pipeline:
             for match in recognition.candidates():
                 if self.announcer.due(frame.camera, match, frame.moment):
                     self.publish(self.events.candidate(match, frame, time.time()))
+        frame.told = time.monotonic()
         if not frame.late:
-            latency = time.monotonic() - frame.monotonic
+            latency = frame.told - frame.monotonic
             self.latency.add(latency)
             self.recent.append(latency)
         for watcher in self.watchers:

@@ -56,6 +56,8 @@ class Hit(BaseModel):
     track: int
     views: int
     quality: float
+    video: str | None = Field(None, description="of an archive's visits: the file with the best view")
+    video_s: float | None = Field(None, description="where the view is in it, in seconds")
 
 
 class Searched(BaseModel):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from psycopg import AsyncConnection, sql
 from psycopg.types.json import Jsonb
 
@@ -26,24 +31,39 @@ async def forget(connection: AsyncConnection, person: str) -> dict[str, int]:
             [numbers, numbers],
         )).fetchall()}  # fmt: skip
         gone = await connection.execute("delete from sightings where sighting = any(%s)", [numbers])
-        stays = await (await connection.execute(
-            "with gone as (delete from stays where sighting = any(%s) returning day, box, camera, model) "
-            "select day, box, camera, model, count(*) from gone group by 1, 2, 3, 4",
-            [numbers],
-        )).fetchall()  # fmt: skip
-        for day, box, camera, model, count in stays:
-            await connection.execute(
-                "update tallies set stays = stays - %s where day = %s and box = %s and camera = %s and model = %s",
-                [count, day, box, camera, model],
-            )
+        stays = await delete_stays(connection, sql.SQL("sighting = any(%s)"), [numbers])
         blotted = await connection.execute(
             "update sightings set evidence = evidence || %s where evidence ->> 'runner_up' = %s",
             [Jsonb({"runner_up": None, "margin": None}), person],
         )
+    await vacuum(connection, days, ("sightings", "stays"))
+    return {"sightings": gone.rowcount, "stays": stays.total(), "blotted": blotted.rowcount}
+
+
+async def delete_stays(connection: AsyncConnection, condition: sql.SQL, given: Sequence[Any]) -> Counter[datetime.date]:
+    """In a transaction, with what is counted of them; gives how many of each day."""
+    rows = await (await connection.execute(
+        sql.SQL(
+            "with gone as (delete from stays where {} returning day, box, camera, model) "
+            "select day, box, camera, model, count(*) from gone group by 1, 2, 3, 4"
+        ).format(condition),
+        given,
+    )).fetchall()  # fmt: skip
+    gone: Counter[datetime.date] = Counter()
+    for day, box, camera, model, count in rows:
+        await connection.execute(
+            "update tallies set stays = stays - %s where day = %s and box = %s and camera = %s and model = %s",
+            [count, day, box, camera, model],
+        )
+        gone[day] += count
+    return gone
+
+
+async def vacuum(connection: AsyncConnection, days: Iterable[datetime.date], tables: Sequence[str]) -> None:
+    """Frees what was deleted, in the days' files and in their indexes; outside of transactions."""
     for day in sorted(days):
-        for table in ("sightings", "stays"):
+        for table in tables:
             await connection.execute(sql.SQL("vacuum {}").format(sql.Identifier(f"{table}_{day:%Y%m%d}")))
-    return {"sightings": gone.rowcount, "stays": sum(row[4] for row in stays), "blotted": blotted.rowcount}
 
 
 async def forgotten(connection: AsyncConnection) -> dict[str, float]:

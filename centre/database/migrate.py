@@ -42,7 +42,7 @@ def migrate(dsn: str) -> str:
                     environment.run_migrations()
     except SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
-        raise UserError(f"the database cannot be used ({redact(reason)}); check database.dsn, and pgvector") from None
+        raise UserError(f"the database cannot be used ({redact(reason)}); check its DSN, and pgvector") from None
     except Exception as error:
         if type(error).__module__.startswith("alembic"):
             raise UserError(f"the database was made by a newer version of this program ({error})") from None

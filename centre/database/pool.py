@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from pgvector.psycopg import register_vector_async
@@ -19,3 +21,11 @@ def pool_of(dsn: str, size: int) -> Pool:
         check=AsyncConnectionPool.check_connection, kwargs={"autocommit": True, "connect_timeout": 5},
         reconnect_timeout=1,
     )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[AsyncConnection[Any]]:
+    """One connection like those of the pool, for a program that asks seldom."""
+    async with await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        await register_vector_async(connection)
+        yield connection

@@ -19,7 +19,7 @@ from personsearch.runtime.decisions.centring import centred
 
 COLUMNS = (
     "day", "boot", "sequence", "sighting", "box", "camera", "person", "stranger", "started", "ended", "track", "views",
-    "quality",
+    "quality", "video", "video_s",
 )  # fmt: skip
 DISORDER = datetime.timedelta(days=1)  # a stay may have begun so long before a range that it overlaps
 

@@ -37,10 +37,7 @@ async def take(connection: AsyncConnection, days: Days, batch: Sequence[Incoming
             wanted.append(event)
         else:
             left_out["future" if event.day > now.date() else "too_old"] += 1
-    await days.make(connection, {event.day for event in wanted})
-    for event in wanted:
-        if event.described is not None:
-            await days.index(connection, event.day, event.event["model"], len(event.described.vector))
+    await make_room(connection, days, wanted)
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock_shared(%s)", [FORGETTING])
         new = await _unknown(connection, wanted)
@@ -49,9 +46,17 @@ async def take(connection: AsyncConnection, days: Days, batch: Sequence[Incoming
         kept = [event for event in new if not forgotten.intersection(event.people)]
         left_out["forgotten"] += len(new) - len(kept)
         await _sightings(connection, [event for event in kept if event.kind == "sighting"])
-        await _stays(connection, [event for event in kept if event.kind == "stay"])
+        await write_stays(connection, [event for event in kept if event.kind == "stay"])
         await _states(connection, new)
     return Taken(len(kept), duplicates, +left_out)
+
+
+async def make_room(connection: AsyncConnection, days: Days, events: Sequence[Incoming]) -> None:
+    """The days of these events, and the indexes of their stays; outside of transactions, so that nobody waits long."""
+    await days.make(connection, {event.day for event in events})
+    for event in events:
+        if event.described is not None:
+            await days.index(connection, event.day, event.event["model"], len(event.described.vector))
 
 
 async def _unknown(connection: AsyncConnection, events: Sequence[Incoming]) -> list[Incoming]:
@@ -117,7 +122,8 @@ async def _sightings(connection: AsyncConnection, events: Sequence[Incoming]) ->
         )  # fmt: skip
 
 
-async def _stays(connection: AsyncConnection, events: Sequence[Incoming]) -> None:
+async def write_stays(connection: AsyncConnection, events: Sequence[Incoming]) -> None:
+    """In a transaction, with what is counted of them and the means of their cameras."""
     if not events:
         return
     tallies: Counter[tuple[datetime.date, str, str, str]] = Counter()
@@ -129,7 +135,7 @@ async def _stays(connection: AsyncConnection, events: Sequence[Incoming]) -> Non
         rows.append(
             (e.day, e.boot, e.sequence, event["sighting"], e.box, camera, event["person"], event["stranger"], e.started,
              e.ended, event["track"], event["views"], event["quality"], event["model"],
-             HalfVector(e.described.vector.astype(np.float16)))
+             HalfVector(e.described.vector.astype(np.float16)), event.get("video"), event.get("video_s"))
         )  # fmt: skip
         tallies[e.day, event["model"], e.box, camera] += 1
         if (e.box, camera) not in means or means[e.box, camera].time <= e.time:
@@ -137,7 +143,8 @@ async def _stays(connection: AsyncConnection, events: Sequence[Incoming]) -> Non
     async with connection.cursor() as cursor:
         await cursor.executemany(
             "insert into stays (day, boot, sequence, sighting, box, camera, person, stranger, started, ended, track, "
-            "views, quality, model, described) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "views, quality, model, described, video, video_s) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             rows,
         )
         await cursor.executemany(

@@ -113,6 +113,30 @@ def test_again_changes_nothing(videos: Path, made: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*.parquet")} == files
 
 
+def test_an_index_goes_into_a_centres_database_without_being_analysed_again(
+    videos: Path, made: Path, tmp_path: Path, dsn: str
+) -> None:
+    import psycopg
+
+    shutil.copytree(made, tmp_path / "index")
+    place = ("--videos", videos, "--out", dsn, "--box", "cellar", "--parts", tmp_path / "index")
+    results = [call(INDEX, *place, "--workers", 1, "--segment-s", SEGMENT_S) for _ in range(2)]
+    rows = sorted(visits(made), key=lambda row: row["visit"])
+    for result in results:
+        assert result.returncode == 3, result.stderr
+        assert f"cellar: {len(rows)} visits in" in result.stdout
+    with psycopg.connect(dsn) as connection:
+        kept = connection.execute(
+            "select sighting, camera, extract(epoch from started)::float8, views, video, video_s, boot "
+            "from stays where camera = 'yard' order by sighting"
+        ).fetchall()
+        assert connection.execute("select boot from archives where camera = 'yard'").fetchone() == (kept[0][-1],)
+    assert [row[:2] + row[3:6] for row in kept] == [
+        tuple(row[key] for key in ("visit", "camera", "views", "video", "video_s")) for row in rows
+    ]
+    assert [row[2] for row in kept] == pytest.approx([row["started"] for row in rows], abs=1e-5)
+
+
 def test_after_kill_9_it_goes_on_and_comes_to_the_same(videos: Path, made: Path, tmp_path: Path) -> None:
     out = tmp_path / "index"
     command = [
@@ -149,7 +173,9 @@ def test_another_process_and_other_options_are_refused(videos: Path, made: Path,
     [
         (("--videos", "nowhere"), "no such folder, list"),
         (("--videos", "{empty}"), "holds no video"),
-        (("--out", "postgresql://centre/index"), "a database is not written yet"),
+        (("--out", "postgresql://ada:hunter22@centre/index"), "--box NAME and --parts DIR go together"),
+        (("--box", "cellar"), "go together; give all three, or a folder"),
+        (("--out", "postgresql://centre/index", "--box", "c", "--parts", "{empty}", "--crops"), "keeps no pictures"),
         (("--out", "s3://bucket/index"), "expected a folder"),
         (("--segment-s", "1"), "expected 5 to 86400"),
         (("--views", "9"), "--views 0 to 5"),

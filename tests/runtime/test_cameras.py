@@ -283,17 +283,20 @@ def test_a_batch_waits_only_while_the_engine_is_the_bottleneck() -> None:
 
 
 def test_lossless_files_survive_the_death_of_the_engine(video: Path) -> None:
-    """Every frame is analysed exactly once, although the engine is killed in the middle."""
+    """Every frame is analysed exactly once, although the engine is killed in the middle, and its times tell its way."""
     seen: list[int] = []
+    ways: list[list[float]] = []
     with Running([{"name": "file", "url": str(video), "pace": "fast"}]) as running:
         pipeline = running.pipeline
         pipeline.watchers.append(lambda frame, tracks, matches: seen.append(frame.index))
+        pipeline.watchers.append(lambda f, *_: ways.append([f.monotonic, f.submitted, f.analysed, f.decided, f.told]))
         running.ready()
         wait_for(lambda: len(seen) > 3, 20, 0.001)
         pipeline.inference.process.kill()
         running.thread.join(60)
     assert running.error is None
     assert seen == list(range(40))
+    assert all(way == sorted(way) for way in ways)
     assert balance(pipeline.cameras[0]) == 0
 
 
