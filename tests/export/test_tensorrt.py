@@ -65,7 +65,7 @@ def edge_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_precisions(network, tmp_path_factory.mktemp("edge"), frames=2)
 
 
-@pytest.mark.parametrize("target", ["SM86", "SM89"])
+@pytest.mark.parametrize("target", ["SM86", pytest.param("SM89", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_edge_graphs_build_for_gpus_that_are_not_here(
     rtx: TensorRT, edge_graphs: dict[str, Path], precision: str, target: str

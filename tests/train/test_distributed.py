@@ -14,9 +14,9 @@ LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
 # Real weights, because training from random ones is chaotic: rounding grows tenfold a step whatever the layout.
 # Some people get new clothes, and so no label: the queue fills.
 SMALL = [
-    "model.height=128", "model.width=224", "model.roi.sampled=2", "model.identity.queue=12", "optimiser.epochs=1",
-    "optimiser.steps_per_epoch=20", "optimiser.amp=off", "data.workers=0", "data.augment.recolour_people=0.4",
-    "data.augment.mosaic=0.2", "data.augment.new_background=0.2", "device=cpu",
+    "model.height=128", "model.width=224", "model.roi.sampled=2", "optimiser.epochs=1", "optimiser.amp=off",
+    "data.workers=0", "data.augment.recolour_people=0.4", "data.augment.mosaic=0.2",
+    "data.augment.new_background=0.2", "device=cpu",
 ]  # fmt: skip
 
 
@@ -50,14 +50,16 @@ def run_alone_and_on_two(script: str, out: Path, alone: list[str], on_two: list[
     return one, two
 
 
-def test_one_and_two_processes_train_the_same_for_twenty_steps(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("steps", "queue"), [(7, 3), pytest.param(20, 12, marks=pytest.mark.slow)])
+def test_one_and_two_processes_train_the_same(tmp_path: Path, steps: int, queue: int) -> None:
+    edge = ["edge", *SMALL, f"optimiser.steps_per_epoch={steps}", f"model.identity.queue={queue}"]
     one, two = run_alone_and_on_two(
-        "train_and_dump.py", tmp_path, ["edge", *SMALL, "optimiser.batch=2"], ["edge", *SMALL, "optimiser.batch=1"]
+        "train_and_dump.py", tmp_path, [*edge, "optimiser.batch=2"], [*edge, "optimiser.batch=1"]
     )
-    assert one["losses"].shape == (20, 3)  # all, RPN, identity
+    assert one["losses"].shape == (steps, 3)  # all, RPN, identity
     assert float((one["losses"] - two["losses"]).abs().max()) < 1e-5
     assert one["state"]["identity.queue"].norm(dim=1).min() > 0.9  # the queue was filled, and ran over
-    assert int((one["state"]["identity.lut"].norm(dim=1) > 0).sum()) > 10
+    assert int((one["state"]["identity.lut"].norm(dim=1) > 0).sum()) > steps // 2
     assert_equal_states(one["state"], two["state"], 1e-5)
 
 
