@@ -15,23 +15,22 @@ from personsearch.train.paper.branch import SGD, Condition, Scenes, train_branch
 from personsearch.train.paper.conditions import Gap, identity_of
 from personsearch.train.paper.regions import Regions
 
-EPOCH = Condition().images // Condition().batch  # steps
-CONDITION = Condition(steps=SGD.epochs * EPOCH)
+CONDITION = Condition(steps=SGD.epochs * Condition().images // Condition().batch)
 SHOWN = (1, 2, 3, 5, 10, 20)  # epochs in the table
 FIGURES = {"lut": "LUT", "queue": "queue", "both": "both", "head": "head ids", "tail": "tail ids"}
 
 
-def run_curve(regions: Regions, row: Row, seed: int) -> dict[str, Any]:
+def run_curve(regions: Regions, row: Row, seed: int, condition: Condition = CONDITION) -> dict[str, Any]:
     """One training: the cosines in look-up table and queue after each of its epochs."""
-    counts = occurrences(Scenes(regions, CONDITION, seed))
+    counts = occurrences(Scenes(regions, condition, seed))
     epochs: list[dict[str, list[float]]] = []
 
     def watch(step: int, loss: OIMLoss) -> None:
-        if step % EPOCH == 0:
+        if step % (condition.images // condition.batch) == 0:
             epochs.append(separability(loss.lut, loss.queue, counts))
 
-    train_branch(regions, CONDITION, identity_of(row), seed, watch=watch)
-    return {"row": row.key, "seed": seed, "steps": CONDITION.steps, "separability": epochs}
+    train_branch(regions, condition, identity_of(row), seed, watch=watch)
+    return {"row": row.key, "seed": seed, "steps": condition.steps, "separability": epochs}
 
 
 def occurrences(scenes: Scenes) -> Tensor:
