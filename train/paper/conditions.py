@@ -198,7 +198,9 @@ def draw(results: Mapping[str, Mapping[float | str, Mapping[str, list[Result]]]]
         panel.set_xlabel(SWEEPS[name].axis, fontsize=8)
     for row in axes:
         row[0].set_ylabel("difference of re-ID mAP", fontsize=8)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
-    figure.legend(lines.values(), lines.keys(), loc="lower center", ncols=3, fontsize=8)
+    beside = min(3, columns)
+    below = 0.18 * -(-len(lines) // beside) / figure.get_figheight()  # inches a line of the legend
+    figure.tight_layout(rect=(0, below, 1, 1))
+    figure.legend(lines.values(), lines.keys(), loc="lower center", ncols=beside, fontsize=8)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
