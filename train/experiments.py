@@ -5,7 +5,7 @@ toy       Fig. 1: 2-d features under imbalance; seconds
 ablation  Table 2 with two more rows, and Fig. 5 and S1 from the same runs; about a minute of processor time per run on
           the synthetic street. With --format and --root on real data; the paper's network: --config configs/paper.yaml
 curves    Fig. 5 and S1 over twenty epochs of the last layers, on regions that a frozen network (--model, else the light
-          one) computed once; a quarter of a minute a run, on the street or --format and --root
+          one) computed once; about ten seconds a run, on the street or --format and --root
 proposals Figs. S2 and S3: proposals on people of --format and --root, with the step that LOIM gives each; needs --model
 
 All but the last write a table (.md), plots (.png) and the raw results (.json); finished runs are kept and not repeated.

@@ -55,7 +55,8 @@ def _draw(groups: Runs, titles: dict[str, str], panels: dict[str, str], label: s
         column[0].set(title=title)
         column[1].set(xlabel="epoch")
     for panel in axes[:, 0]:
-        panel.legend(fontsize=8)
+        if panel.lines:
+            panel.legend(fontsize=8)
     figure.supylabel(label, fontsize=10)
     _save(figure, path)
 
