@@ -3,24 +3,26 @@
 
 Table 2's differences (BatchNorm over none, ProtoNorm over BatchNorm, LOIM over OIM) while one condition at a time is
 varied: imbalance of identities, background, people per image, batch size, misaligned proposals, what the features start
-from, the cameras that training sees. The frozen part is computed once for the synthetic street and kept in --out; a run
-then trains the last layers for seconds. Differences are paired by seed, with 95 % intervals. Writes `conditions.md`,
-`conditions.png` and every run's figures (`runs.jsonl`); finished runs are kept and not repeated.
+from, the cameras that training sees. The frozen part is computed once, of the synthetic street or of the data of
+--format and --root, and kept in --out; a run then trains the last layers for seconds. Differences are paired by seed,
+with 95 % intervals. Writes `conditions.md`, `conditions.png` and every run's figures (`runs.jsonl`); finished runs are
+kept and not repeated.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.resources import here_or_shipped
 
-IDENTITIES = {"train": 120, "test": 100}
-CAMERAS, PEOPLE = 4, 8
-TEST_IMBALANCE = 1.0  # the test street is long-tailed, as PRW's test set; training's imbalance is a condition
+if TYPE_CHECKING:
+    from personsearch.train.settings import SourceSettings
 
 
 def main() -> int:
@@ -32,11 +34,14 @@ def _main() -> int:
     parser.add_argument("--sweep", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--network", type=here_or_shipped, default="models/light/weights.pth", help="the frozen part")
-    parser.add_argument("--frames", type=int, default=0, help="of each split of the street (0: 400, for reid 120)")
+    parser.add_argument("--format", choices=("street", "prw", "cuhk", "json"), default="street", help="the data")
+    parser.add_argument("--root", default="", help="the data set's folder")
+    parser.add_argument("--frames", type=int, default=0, help="of each split, evenly spread (0: 400, for reid 120)")
     parser.add_argument("--threads", type=int, default=1, help="processor threads")
     parser.add_argument("--out", default="runs/conditions")
     arguments = parser.parse_args()
     from personsearch.train.paper.conditions import SWEEPS
+    from personsearch.train.paper.regions import FRAMES, source_of
 
     if unknown := [name for name in arguments.sweep if name not in SWEEPS]:
         raise UserError(f"--sweep: unknown {unknown[0]!r}; expected some of {', '.join(SWEEPS)}")
@@ -47,28 +52,27 @@ def _main() -> int:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    sweep(
-        arguments.sweep or list(SWEEPS), arguments.seeds, arguments.network, arguments.frames, Path(arguments.out)
-    )  # fmt: skip
+
+    def source(split: str, kind: str) -> SourceSettings:
+        return source_of(arguments.format, arguments.root, split, arguments.frames or FRAMES[kind])
+
+    sweep(arguments.sweep or list(SWEEPS), arguments.seeds, source, arguments.network, Path(arguments.out))
     return 0
 
 
-def sweep(names: list[str], seeds: int, network: str | Path, frames: int, out: Path) -> None:
+def sweep(
+    names: list[str], seeds: int, source: Callable[[str, str], SourceSettings], network: str | Path, out: Path
+) -> None:
     from personsearch.core.files import replace_file
     from personsearch.train.paper.conditions import SWEEPS, Result, Results, draw, run, table
-    from personsearch.train.paper.regions import FRAMES, Regions, regions_of
-    from personsearch.train.settings import SourceSettings
+    from personsearch.train.paper.regions import Regions, regions_of
 
     out.mkdir(parents=True, exist_ok=True)
     kept: dict[tuple[str, str], Regions] = {}
 
     def regions(split: str, kind: str) -> Regions:
         if (split, kind) not in kept:
-            source = SourceSettings(
-                format="street", identities=IDENTITIES[split], frames=frames or FRAMES[kind],
-                cameras=CAMERAS, people=PEOPLE, imbalance=0.0 if split == "train" else TEST_IMBALANCE,
-            )  # fmt: skip
-            kept[split, kind] = regions_of(source, split, kind, network, out)
+            kept[split, kind] = regions_of(source(split, kind), split, kind, network, out)
         return kept[split, kind]
 
     finished = Results(out / "runs.jsonl")

@@ -1,12 +1,14 @@
 #!/usr/bin/env python
-"""The paper's experiments: `python train/experiments.py toy|ablation|proposals [--out DIR] [--seeds 3]`.
+"""The paper's experiments: `python train/experiments.py toy|ablation|curves|proposals [--out DIR] [--seeds 3]`.
 
 toy       Fig. 1: 2-d features under imbalance; seconds
 ablation  Table 2 with two more rows, and Fig. 5 and S1 from the same runs; about a minute of processor time per run on
           the synthetic street. With --format and --root on real data; the paper's network: --config configs/paper.yaml
+curves    Fig. 5 and S1 over twenty epochs of the last layers, on regions that a frozen network (--model, else the light
+          one) computed once; about ten seconds a run, on the street or --format and --root
 proposals Figs. S2 and S3: proposals on people of --format and --root, with the step that LOIM gives each; needs --model
 
-The first two write a table (.md), plots (.png) and the raw results (.json); finished runs are kept and not repeated.
+All but the last write a table (.md), plots (.png) and the raw results (.json); finished runs are kept and not repeated.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from personsearch.core.files import replace_file
 from personsearch.core.resources import here_or_shipped, shipped
 
 DEFAULT = shipped("configs/ablation.yaml")
+LIGHT = "models/light/weights.pth"
 COLUMNS = ("mAP", "top-1", "re-ID mAP", "re-ID top-1")
 SCALE = {"accuracy": 100, "rare": 100}
 COMPARED = ("none-oim", "bn-oim", "pn-oim")  # Fig. 5 and S1 train all three with the OIM loss
@@ -37,13 +41,13 @@ def main() -> int:
 
 def _main() -> int:
     parser = command_line(__doc__)
-    parser.add_argument("experiment", choices=("toy", "ablation", "proposals"))
+    parser.add_argument("experiment", choices=("toy", "ablation", "curves", "proposals"))
     parser.add_argument("--out", default="runs/experiments")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--config", type=here_or_shipped, default=DEFAULT, help="ablation: network and schedule")
-    parser.add_argument("--format", choices=("street", "prw", "cuhk", "json"), default="street", help="ablation: data")
-    parser.add_argument("--root", default="", help="ablation: the data set's folder")
-    parser.add_argument("--model", default="", help="proposals: a checkpoint or a published model")
+    parser.add_argument("--format", choices=("street", "prw", "cuhk", "json"), default="street", help="the data")
+    parser.add_argument("--root", default="", help="the data set's folder")
+    parser.add_argument("--model", default="", help="curves, proposals: a checkpoint or a published model")
     parser.add_argument("--frames", type=int, default=40, help="proposals: training images that they come from")
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 = torch's choice")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
@@ -54,6 +58,8 @@ def _main() -> int:
         proposals(out, arguments)
     elif arguments.experiment == "toy":
         toy(out, arguments.seeds)
+    elif arguments.experiment == "curves":
+        curves(out, arguments)
     else:
         ablation(out, arguments)
     return 0
@@ -75,6 +81,40 @@ def toy(out: Path, seeds: int) -> None:
         )
     _write(out, "fig1", lines, raw)
     draw(0, out / "fig1.png")
+    print("\n".join(lines))
+
+
+def curves(out: Path, arguments: argparse.Namespace) -> None:
+    import torch
+
+    from personsearch.train.paper.ablation import ROWS, kept
+    from personsearch.train.paper.curves import differences, run_curve
+    from personsearch.train.paper.experiment_plots import plot_head_tail, plot_separability
+    from personsearch.train.paper.regions import FRAMES, regions_of, source_of
+
+    if arguments.seeds < 2:
+        raise UserError("curves: expected --seeds of at least 2, whose spread is drawn")
+    torch.set_num_threads(arguments.threads or 1)
+    source = source_of(arguments.format, arguments.root, "train", FRAMES["coco"])
+    regions = regions_of(source, "train", "coco", arguments.model or here_or_shipped(LIGHT), out)
+    rows = {row.key: row for row in ROWS if row.key in COMPARED}
+    runs: dict[str, list[dict[str, Any]]] = {key: [] for key in rows}
+    (out / "curves").mkdir(exist_ok=True)
+    for seed in range(arguments.seeds):
+        for key, row in rows.items():
+            path = out / "curves" / f"{key}-{seed}.json"
+            runs[key].append(kept(path, partial(run_curve, regions, row, seed)))
+    _, batch, proto = COMPARED
+    lines = [
+        f"ProtoNorm's mean cosine less BatchNorm's: {arguments.seeds} seeds, paired, ± half of the 95 % interval, "
+        "bold where it excludes zero.",
+        "",
+        *differences(runs[proto], runs[batch]),
+    ]
+    _write(out, "curves", lines, [run for group in runs.values() for run in group])
+    titles = {key: row.title for key, row in rows.items()}
+    plot_separability(runs, titles, out / "curves-fig5.png")
+    plot_head_tail(runs, titles, out / "curves-figS1.png")
     print("\n".join(lines))
 
 
@@ -154,9 +194,9 @@ def report(out: Path, results: list[dict[str, Any]]) -> None:
         lines.append(f"| {titles[key]} | " + " | ".join(cells) + " |")
     _write(out, "table2", lines, results)
     plot_table(groups, titles, out / "table2.png")
-    compared = {titles[k]: groups[k] for k in COMPARED if k in groups}
-    plot_separability(compared, out / "fig5.png")
-    plot_head_tail(compared, out / "figS1.png")
+    compared = {key: groups[key] for key in COMPARED if key in groups}
+    plot_separability(compared, titles, out / "fig5.png")
+    plot_head_tail(compared, titles, out / "figS1.png")
 
 
 def _spread(values: list[float], digits: int = 1) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,10 @@ from conftest import REPOSITORY, assert_user_error, call
 
 from personsearch.core.boxes import iou
 from personsearch.core.errors import DataError
+from personsearch.core.records import ImageTruth
+from personsearch.train.data.samples import read_image
 from personsearch.train.data.street_data import street_split
+from personsearch.train.paper.ablation import ROWS
 from personsearch.train.paper.branch import Condition, Scenes, score_branch, train_branch
 from personsearch.train.paper.conditions import (
     BASE,
@@ -25,8 +29,22 @@ from personsearch.train.paper.conditions import (
     identity_of,
     table,
 )
-from personsearch.train.paper.regions import MOVED, PROPOSED, TRUTH, Regions, asking, moved_boxes, regions_of
+from personsearch.train.paper.curves import FIGURES as COSINES
+from personsearch.train.paper.curves import differences, occurrences, run_curve
+from personsearch.train.paper.regions import (
+    MOVED,
+    NOBODY,
+    PROPOSED,
+    TRUTH,
+    UNKNOWN,
+    Regions,
+    asking,
+    compute,
+    moved_boxes,
+    regions_of,
+)
 from personsearch.train.settings import SourceSettings
+from personsearch.train.weights.checkpoint import load_network
 
 SMALL = Condition(images=12, steps=6, batch=2)
 FRAMES, PEOPLE = 24, 12
@@ -95,6 +113,35 @@ def test_equal_seeds_are_pairs_and_training_helps(regions: Regions) -> None:
     scores = score_branch(first, regions)
     assert set(scores) == set(FIGURES)
     assert scores["re-ID"] > score_branch(plain, regions)["re-ID"] + 5
+
+
+def test_one_camera_has_no_galleries_of_others(regions: Regions) -> None:
+    alone = replace(regions, cameras=np.ones_like(regions.cameras))
+    scores = score_branch(train_branch(alone, replace(SMALL, steps=0), identity_of(METHODS["bn-oim"]), 0), alone)
+    assert set(scores) == {"search", "re-ID"}
+    rows = {key: [scores] * 2 for key in ("bn-oim", "pn-oim")}
+    lines = table(SWEEPS["people"], {1: rows, 3: rows})
+    assert [line.split("|")[1].strip() for line in lines if "mAP" in line] == [
+        "people per image: search mAP",
+        "people per image: re-ID mAP",
+    ]
+
+
+def test_curves_have_the_cosines_of_every_epoch(regions: Regions) -> None:
+    curve = run_curve(regions, ROWS[1], 0, replace(SMALL, steps=3 * SMALL.images // SMALL.batch))
+    assert len(curve["separability"]) == 3
+    assert curve["separability"][0] != curve["separability"][2]
+    scenes = Scenes(regions, SMALL, 0)
+    counts = occurrences(scenes)
+    drawn = [set(regions.people[rows].tolist()) & set(scenes.labels) for rows, _, _ in scenes.images]
+    assert counts.sum() == sum(map(len, drawn))
+
+
+def test_differences_of_curves_are_paired() -> None:
+    def runs(*levels: float) -> list[dict]:
+        return [{"separability": [{name: [level, 0.3] for name in COSINES}] * 20} for level in levels]
+
+    assert differences(runs(0.1, 0.2, 0.3), runs(0.2, 0.3, 0.4))[-1] == "| 20 |" + " **-0.100 ± 0.000** |" * 5
 
 
 def test_people_can_count_by_their_rois_while_the_background_is_one(regions: Regions) -> None:
@@ -172,9 +219,28 @@ def test_regions_of_the_street_are_computed_once(tmp_path: Path, kind: str) -> N
     again = regions_of(source, "test", kind, weights, tmp_path)
     assert np.array_equal(again.features, regions.features)
     assert file.stat().st_mtime_ns == before
+    with pytest.raises(DataError, match="choose another folder"):
+        regions_of(source.model_copy(update={"seed": 1}), "test", kind, weights, tmp_path)
     file.write_bytes(b"PK\x03\x04 damaged")
     with pytest.raises(DataError, match="remove it"):
         regions_of(source, "test", kind, weights, tmp_path)
+
+
+def test_frames_of_any_size_and_people_without_a_name(tmp_path: Path) -> None:
+    """Boxes stay those of the frame, and somebody who is not named is no background."""
+    drawn = street_split(SourceSettings(format="street", identities=8, frames=2, cameras=2, people=4), "test").images[0]
+    frame = cv2.resize(read_image(drawn), (1280, 768))
+    cv2.imwrite(str(tmp_path / "frame.png"), frame)
+    identities = np.where(np.arange(len(drawn.boxes)) == 0, -1, drawn.identities)
+    truth = ImageTruth("frame.png", str(tmp_path / "frame.png"), drawn.boxes * 2, identities, 1)
+    regions = compute(load_network(REPOSITORY / "models" / "light" / "weights.pth")[0], [truth], "coco")
+    (again,) = regions.data().images
+    assert np.allclose(again.boxes, truth.boxes)
+    assert again.identities.tolist() == identities.tolist()
+    proposed = regions.boxes[(regions.people == UNKNOWN) & (regions.origin == PROPOSED)]
+    assert len(proposed)
+    assert iou(proposed, truth.boxes[:1]).min() >= 0.5
+    assert iou(regions.boxes[regions.people == NOBODY], truth.boxes).max() < 0.5
 
 
 def test_the_command_names_what_is_wrong(tmp_path: Path) -> None:

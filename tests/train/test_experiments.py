@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, run, tiny_config
+from conftest import REPOSITORY, assert_user_error, call, run, tiny_config
 
 from personsearch.core.config import load_settings
 from personsearch.core.errors import CheckpointError
@@ -55,6 +55,10 @@ def test_the_ablations_network_finds_people_and_recognises_nobody_yet() -> None:
     resnet = PersonSearch(ModelSettings(backbone="resnet50", rpn=RpnSettings(kind="anchors")))
     with pytest.raises(CheckpointError, match="csp_nano"):
         fill_detector(resnet, shipped, settings.init)
+
+
+def test_curves_need_two_seeds(tmp_path: Path) -> None:
+    assert_user_error(call("train/experiments.py", "curves", "--seeds", 1, "--out", tmp_path), "at least 2")
 
 
 def test_ablation_writes_table_plots_and_keeps_finished_runs(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,10 @@ def settings_of(base: TrainSettings, row: Row, seed: int, out: Path) -> TrainSet
 
 def run_row(base: TrainSettings, row: Row, seed: int, folder: Path) -> dict[str, Any]:
     """Train and score, or read the result that an earlier call left in `folder`; an interruption costs one run."""
-    path = folder / f"{row.key}-{seed}.json"
-    if path.exists():
-        return _finished(path)
+    return kept(folder / f"{row.key}-{seed}.json", lambda: _train_and_score(base, row, seed, folder))
+
+
+def _train_and_score(base: TrainSettings, row: Row, seed: int, folder: Path) -> dict[str, Any]:
     began = time.process_time()
     trainer = Trainer(settings_of(base, row, seed, folder / f"{row.key}-{seed}"))
     trainer.network.train()
@@ -63,18 +65,21 @@ def run_row(base: TrainSettings, row: Row, seed: int, folder: Path) -> dict[str,
         if trainer.step % trainer.steps_per_epoch == 0:
             epochs.append(separability(trainer.identity.lut, trainer.identity.queue, counts))
     figures = trainer.evaluate().figures()
-    result = {
+    return {
         "row": row.key, "seed": seed, "steps": trainer.total_steps, "figures": figures, "separability": epochs,
         "cpu_s": round(time.process_time() - began, 1),
     }  # fmt: skip
-    replace_file(path, f"{json.dumps(result, indent=1)}\n".encode())
-    return result
 
 
-def _finished(path: Path) -> dict[str, Any]:
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of a run: from `path` if it has one, else made and written there."""
+    if not path.exists():
+        result = make()
+        replace_file(path, f"{json.dumps(result, indent=1)}\n".encode())
+        return result
     try:
         result = parse_json(path.read_bytes(), finite=False)
-        if {"row", "seed", "figures", "separability"} <= result.keys():
+        if {"row", "seed", "separability"} <= result.keys():
             return result
     except (ValueError, AttributeError):
         pass

@@ -7,6 +7,7 @@ and background, so that imbalance, people per image and misalignment are numbers
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from personsearch.core.metrics import annotated_as_detections, other_cameras, search_scores
+from personsearch.core.metrics import annotated_as_detections, answerable, other_cameras, search_scores
 from personsearch.core.records import Detections
 from personsearch.train.loop.optimiser import rate_factor
 from personsearch.train.model.network import PersonSearch
-from personsearch.train.model.oim import make_loss
+from personsearch.train.model.oim import OIMLoss, make_loss
 from personsearch.train.model.protonorm import BACKGROUND, UNLABELLED, make_norm
 from personsearch.train.paper.regions import PROPOSED, TRUTH, Regions
 from personsearch.train.settings import IdentitySettings, OptimiserSettings
@@ -141,12 +142,14 @@ class Scenes:
 
 
 def train_branch(
-    regions: Regions, condition: Condition, identity: IdentitySettings, seed: int, *, each_alone: bool = False
-) -> Branch:
+    regions: Regions, condition: Condition, identity: IdentitySettings, seed: int, *,
+    each_alone: bool = False, watch: Callable[[int, OIMLoss], None] | None = None,
+) -> Branch:  # fmt: skip
     """Equal seeds give equal images, batches and first weights, whatever the norm and the loss: runs are pairs.
 
     each_alone  for ProtoNorm each RoI of a person is a prototype: frequent people weigh as in BatchNorm, and only the
                 background is one prototype
+    watch       is called after each step, with the number of steps and what they left in look-up table and queue
     """
     scenes = Scenes(regions, condition, seed)
     rng = np.random.default_rng((seed, 6))
@@ -173,12 +176,14 @@ def train_branch(
         nn.utils.clip_grad_norm_(branch.parameters(), SGD.clip_norm)
         optimiser.step()
         loss.update(embeddings, labels, ious[rows])
+        if watch:
+            watch(step + 1, loss)
     return branch.eval()
 
 
 @torch.no_grad()
 def score_branch(branch: Branch, regions: Regions) -> dict[str, float]:
-    """Search and re-ID mAP (%) by the benchmarks' protocol, and re-ID mAP in galleries of other cameras only."""
+    """Search and re-ID mAP (%) by the benchmarks' protocol; with several cameras also re-ID mAP in those of others."""
     data = regions.data()
     rows = np.flatnonzero(regions.found | (regions.origin == TRUTH))
     made = np.zeros((len(regions.frames), branch.projection.out_features), np.float32)
@@ -194,6 +199,7 @@ def score_branch(branch: Branch, regions: Regions) -> dict[str, float]:
     scores = {
         "search": search_scores(data.queries, asked, data.images, found),
         "re-ID": search_scores(data.queries, asked, data.images, annotated),
-        "across": search_scores(data.queries, asked, data.images, annotated, galleries=elsewhere),
     }
+    if answerable(data.queries, data.images, elsewhere):
+        scores["across"] = search_scores(data.queries, asked, data.images, annotated, galleries=elsewhere)
     return {name: 100 * score.mean_ap for name, score in scores.items()}

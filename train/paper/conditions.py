@@ -29,7 +29,7 @@ DIFFERENCES = {  # Table 2's, where the paper has 2.3, 2.0, 1.7, 0.8, 0.5 (searc
     "background as one prototype": ("pn-alone", "bn-oim"),
     "people as one prototype each": ("pn-oim", "pn-alone"),
 }
-FIGURES = ("search", "re-ID", "across")
+FIGURES = ("search", "re-ID", "across")  # the last one only of data with several cameras
 BASE = Condition()
 
 
@@ -86,7 +86,7 @@ class Results:
             try:
                 for line in file.read_text().splitlines():
                     entry = json.loads(line)
-                    self._lines[entry["run"]] = {name: float(entry[name]) for name in FIGURES}
+                    self._lines[entry["run"]] = {n: float(entry[n]) for n in FIGURES if n != "across" or n in entry}
             except (ValueError, LookupError, TypeError):
                 raise DataError(f"{file}: not the results of runs; remove it to run them again") from None
 
@@ -100,7 +100,7 @@ class Results:
 
 
 def run(train: Regions, test: Regions, condition: Condition, method: str, seed: int) -> Result:
-    """Search and re-ID mAP (%) of one training."""
+    """The figures (%) of one training."""
     identity = identity_of(METHODS[method])
     branch = train_branch(train, condition, identity, seed, each_alone=method == ALONE.key)
     return score_branch(branch, test)
@@ -131,7 +131,10 @@ class Gap:
         return abs(self.mean) > self.half
 
     def __str__(self) -> str:
-        text = f"{self.mean:+.2f} ± {self.half:.2f}"
+        return self.text(2)
+
+    def text(self, digits: int) -> str:
+        text = f"{self.mean:+.{digits}f} ± {self.half:.{digits}f}"
         return f"**{text}**" if self.sure else text
 
 
@@ -141,7 +144,7 @@ def gaps(rows: Mapping[str, list[Result]]) -> dict[str, dict[str, Gap]]:
     for name, (better, worse) in DIFFERENCES.items():
         if better in rows and worse in rows and len(rows[worse]) > 1:
             pairs = list(zip(rows[better], rows[worse], strict=True))
-            found[name] = {f: Gap.of(np.array([a[f] - b[f] for a, b in pairs])) for f in FIGURES}
+            found[name] = {f: Gap.of(np.array([a[f] - b[f] for a, b in pairs])) for f in FIGURES if f in pairs[0][0]}
     return found
 
 
@@ -150,6 +153,8 @@ def table(sweep: Sweep, results: Mapping[float | str, Mapping[str, list[Result]]
     found = {point: gaps(rows) for point, rows in results.items()}
     lines = []
     for figure in FIGURES:
+        if any(figure not in rows["bn-oim"][0] for rows in results.values()):
+            continue
         names = [name for name in DIFFERENCES if any(name in gap for gap in found.values())]
         title = f"{sweep.title}: {figure} mAP"
         lines += [f"| {title} | BatchNorm, OIM | " + " | ".join(names) + " |", "|---" * (2 + len(names)) + "|"]
@@ -193,7 +198,9 @@ def draw(results: Mapping[str, Mapping[float | str, Mapping[str, list[Result]]]]
         panel.set_xlabel(SWEEPS[name].axis, fontsize=8)
     for row in axes:
         row[0].set_ylabel("difference of re-ID mAP", fontsize=8)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
-    figure.legend(lines.values(), lines.keys(), loc="lower center", ncols=3, fontsize=8)
+    beside = min(3, columns)
+    below = 0.18 * -(-len(lines) // beside) / figure.get_figheight()  # inches a line of the legend
+    figure.tight_layout(rect=(0, below, 1, 1))
+    figure.legend(lines.values(), lines.keys(), loc="lower center", ncols=beside, fontsize=8)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)

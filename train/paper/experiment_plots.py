@@ -12,7 +12,8 @@ from scipy import stats
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-Runs = dict[str, list[dict[str, Any]]]
+Runs = dict[str, list[dict[str, Any]]]  # of each row
+WITHOUT = "none-oim"  # the row without a norm
 
 
 def plot_table(groups: Runs, titles: dict[str, str], path: Path) -> None:
@@ -31,35 +32,43 @@ def plot_table(groups: Runs, titles: dict[str, str], path: Path) -> None:
     _save(figure, path)
 
 
-def plot_separability(groups: Runs, path: Path) -> None:
-    """Fig. 5: mean cosine between the rows of LUT, queue and both; the band is the spread over pairs."""
-    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.6))
-    for panel, name in zip(axes, ("lut", "queue", "both"), strict=True):
-        _lines(panel, groups, name)
-        panel.set(xlabel="epoch", title={"lut": "LUT", "queue": "circular queue", "both": "LUT and queue"}[name])
-    axes[0].set(ylabel="cosine between different rows")
-    axes[0].legend(fontsize=8)
+def plot_separability(groups: Runs, titles: dict[str, str], path: Path) -> None:
+    """Fig. 5: mean cosine between the rows of look-up table, queue and both."""
+    panels = {"lut": "LUT", "queue": "circular queue", "both": "LUT and queue"}
+    _draw(groups, titles, panels, "cosine between different rows", path)
+
+
+def plot_head_tail(groups: Runs, titles: dict[str, str], path: Path) -> None:
+    """Fig. S1: mean cosine of head and of tail identities with the rest of the look-up table."""
+    panels = {"head": "head identities", "tail": "tail identities"}
+    _draw(groups, titles, panels, "cosine with the other identities", path)
+
+
+def _draw(groups: Runs, titles: dict[str, str], panels: dict[str, str], label: str, path: Path) -> None:
+    """A column for each of `panels`; what has no norm in an upper row, because its scale would hide the others."""
+    figure, axes = pyplot.subplots(
+        2, len(panels), figsize=(4 * len(panels), 5), sharex=True, sharey="row", height_ratios=(1, 2)
+    )
+    for column, (name, title) in zip(axes.T, panels.items(), strict=True):
+        for number, (key, runs) in enumerate(groups.items()):
+            _line(column[int(key != WITHOUT)], runs, name, titles[key], f"C{number}")
+        column[0].set(title=title)
+        column[1].set(xlabel="epoch")
+    for panel in axes[:, 0]:
+        if panel.lines:
+            panel.legend(fontsize=8)
+    figure.supylabel(label, fontsize=10)
     _save(figure, path)
 
 
-def plot_head_tail(groups: Runs, path: Path) -> None:
-    """Fig. S1: mean cosine of head and of tail identities with the rest of the LUT."""
-    figure, axes = pyplot.subplots(1, 2, figsize=(8.5, 3.6), sharey=True)
-    for panel, name in zip(axes, ("head", "tail"), strict=True):
-        _lines(panel, groups, name)
-        panel.set(xlabel="epoch", title=f"{name} identities")
-    axes[0].set(ylabel="cosine with the other identities")
-    axes[0].legend(fontsize=8)
-    _save(figure, path)
-
-
-def _lines(panel: Any, groups: Runs, name: str) -> None:
-    for title, runs in groups.items():
-        values = np.array([[epoch[name] for epoch in run["separability"]] for run in runs])  # (seeds, epochs, 2)
-        mean, spread = values[..., 0].mean(0), values[..., 1].mean(0)
-        epochs = np.arange(1, len(mean) + 1)
-        (line,) = panel.plot(epochs, mean, marker="o", ms=3, label=title)
-        panel.fill_between(epochs, mean - spread, mean + spread, alpha=0.15, color=line.get_color())
+def _line(panel: Any, runs: list[dict[str, Any]], name: str, title: str, colour: str) -> None:
+    """Mean over the seeds; the band is their standard deviation."""
+    values = np.array([[epoch[name][0] for epoch in run["separability"]] for run in runs])  # (seeds, epochs)
+    mean, epochs = values.mean(0), np.arange(1, values.shape[1] + 1)
+    panel.plot(epochs, mean, marker="o", ms=3, label=title, color=colour)
+    if len(values) > 1:
+        spread = values.std(0, ddof=1)
+        panel.fill_between(epochs, mean - spread, mean + spread, alpha=0.2, color=colour, lw=0)
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -6,7 +6,8 @@ A region is a RoI of a frame: an annotated box, a proposal on somebody, or one o
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from personsearch.core.boxes import iou
 from personsearch.core.errors import DataError
 from personsearch.core.files import replace_file
+from personsearch.core.preprocess import Letterbox
 from personsearch.core.records import ImageTruth, Query
 from personsearch.train.data.prw import SearchData
 from personsearch.train.data.samples import load_split, read_image
@@ -37,6 +39,10 @@ JITTERED = 6  # per person
 FRAMES = {"coco": 400, "random": 400, "reid": 120}  # a person costs the head's whole network
 ASKED = 5  # queries per person at most
 TRUTH, PROPOSED, MOVED = 0, 1, 2
+NOBODY, UNKNOWN = -1, -2  # instead of an identity: background, and a person whose identity is not annotated
+IDENTITIES = {"train": 120, "test": 100}  # of the street
+CAMERAS, PEOPLE = 4, 8
+TEST_IMBALANCE = 1.0  # the test street is long-tailed, as PRW's test set; training's imbalance is a condition
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,8 @@ class Regions:
     features  (N, C) float16, what the layers of the embedding take
     frames    (N,) int64 number of the image
     cameras   (N,) int64
-    people    (N,) int64 identity; -1 = background
-    boxes     (N, 4) float32 xyxy
+    people    (N,) int64 identity; NOBODY = background, UNKNOWN = a person without one
+    boxes     (N, 4) float32 xyxy in the frame's own pixels
     ious      (N,) float32 with the person's annotated box; of background with the nearest
     scores    (N,) float32 of the proposal; 1 for the others
     origin    (N,) int64 annotated (0), proposed by the network (1), or an annotated box that was moved (2)
@@ -72,31 +78,48 @@ class Regions:
         for frame in np.unique(self.frames):
             rows = np.flatnonzero((self.frames == frame) & (self.origin == TRUTH))
             camera = int(self.cameras[self.frames == frame][0])
-            images.append(ImageTruth(str(frame), "", self.boxes[rows], self.people[rows], camera))
+            images.append(ImageTruth(str(frame), "", self.boxes[rows], np.maximum(self.people[rows], -1), camera))
         asked = np.flatnonzero(self.query)
         return SearchData(images, [Query(str(self.frames[i]), self.boxes[i], int(self.people[i])) for i in asked])
 
 
+def source_of(data: str, root: str, split: str, frames: int) -> SourceSettings:
+    """What the regions are of: `frames` frames of these experiments' street, or of the data in the folder `root`."""
+    if data != "street":
+        return SourceSettings.model_validate({"format": data, "root": root, "frames": frames})
+    return SourceSettings(
+        format="street", identities=IDENTITIES[split], frames=frames,
+        cameras=CAMERAS, people=PEOPLE, imbalance=0.0 if split == "train" else TEST_IMBALANCE,
+    )  # fmt: skip
+
+
 def regions_of(source: SourceSettings, split: str, kind: str, network: str | Path, folder: Path) -> Regions:
-    """Read from `folder`, or computed and kept there. Raises DataError for a file that another call did not write."""
+    """Read from `folder`, or computed and kept there: one folder has the regions, and the results, of one data set.
+
+    Raises DataError for a file that another call did not write, or that has the regions of something else.
+    """
     made = json.dumps([source.model_dump(), split, kind, str(network)])
     file = folder / f"regions-{split}-{kind}.npz"
     if file.exists():
         try:
             with np.load(file, allow_pickle=False) as content:
-                if str(content["made"]) == made:
-                    return Regions(*(content[field.name] for field in fields(Regions)))
+                kept, columns = str(content["made"]), {field.name: content[field.name] for field in fields(Regions)}
         except Exception as error:  # numpy's parser raises a dozen kinds for a damaged file
             raise DataError(f"{file}: cannot be read ({type(error).__name__}); remove it to compute it again") from None
-    regions = compute(load_network(network)[0], load_split(source, split), kind)
+        if kept != made:
+            raise DataError(f"{file}: is of other data or another network; choose another folder with --out")
+        return Regions(**columns)
+    images = load_split(source, split).images
+    chosen = np.unique(np.linspace(0, len(images) - 1, source.frames).astype(int))  # of the street all
+    regions = compute(load_network(network)[0], [images[i] for i in chosen], kind)
     columns = {field.name: getattr(regions, field.name) for field in fields(Regions)}
     replace_file(file, lambda out: np.savez(out, made=np.array(made), **columns))
     return regions
 
 
 @torch.no_grad()
-def compute(network: PersonSearch, data: SearchData, kind: str) -> Regions:
-    """Frames must have the size of the network's canvas, as the street's have.
+def compute(network: PersonSearch, images: Sequence[ImageTruth], kind: str) -> Regions:
+    """Every frame's regions, computed on the network's canvas.
 
     kind  coco    stripes of the detector's maps: features of COCO, which know people but not who they are
           random  the same maps of random weights
@@ -105,14 +128,19 @@ def compute(network: PersonSearch, data: SearchData, kind: str) -> Regions:
     if not isinstance(network.stem, CSPStem):
         raise DataError("regions are computed by the light network (backbone csp_nano)")
     network.eval()
+    fit = Letterbox(network.settings.height, network.settings.width)
     network.settings = network.settings.model_copy(update={"rpn": RPN})
     describe = _head(network) if kind == "reid" else _stripes(network, kind == "random")
     parts: list[dict[str, np.ndarray]] = []
-    for number, truth in enumerate(tqdm(data.images, desc=f"regions ({kind})", unit="frame", leave=False)):
-        image = torch.from_numpy(read_image(truth))[None]
-        part = _regions(network, image, truth, number, few=kind == "reid")
+    for number, truth in enumerate(tqdm(images, desc=f"regions ({kind})", unit="frame", leave=False)):
+        frame, scale = fit(read_image(truth))
+        image = torch.from_numpy(frame)[None]
+        people = np.where(truth.identities < 0, UNKNOWN, truth.identities)
+        fitted = replace(truth, boxes=truth.boxes * np.float32(scale), identities=people)
+        part = _regions(network, image, fitted, number, few=kind == "reid")
         count = len(part["boxes"])
         part["features"] = describe(image, torch.from_numpy(part["boxes"])).half().numpy()
+        part["boxes"] /= np.float32(scale)
         part["frames"], part["cameras"] = np.full(count, number), np.full(count, truth.camera)
         parts.append(part)
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -131,7 +159,7 @@ def asking(people: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _regions(network: PersonSearch, image: Tensor, truth: ImageTruth, number: int, few: bool) -> dict[str, np.ndarray]:
-    """One frame's regions without their features."""
+    """The regions of one frame without their features; boxes, `truth`'s too, are on the canvas."""
     rng = np.random.default_rng(number)
     pyramid, _ = network.features(image)
     (proposed,) = network.propose(*network.rpn(pyramid), None, training=True)  # type: ignore[misc,call-arg]
@@ -145,7 +173,7 @@ def _regions(network: PersonSearch, image: Tensor, truth: ImageTruth, number: in
     background = rng.permutation(torch.nonzero(~positive).flatten().numpy())[: BACKGROUND // 2 if few else BACKGROUND]
     keep = positive | found
     keep[torch.from_numpy(background)] = True
-    whose = [int(truth.identities[int(i)]) if on else -1 for on, i in zip(positive[keep], owner[keep], strict=True)]
+    whose = [int(truth.identities[int(i)]) if on else NOBODY for on, i in zip(positive[keep], owner[keep], strict=True)]
     jittered = 0 if few else JITTERED
     moved = [moved_boxes(box, jittered, rng) for box in truth.boxes]
     counts = (int(keep.sum()), jittered * len(own), len(own))
@@ -165,17 +193,18 @@ def _regions(network: PersonSearch, image: Tensor, truth: ImageTruth, number: in
 def moved_boxes(box: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """(count, 4) boxes of other places and sizes whose IoU with `box` (4,) is spread evenly over 0.5 to 1."""
     size = np.array([box[2] - box[0], box[3] - box[1]])
-    made = []
-    for wanted in rng.uniform(POSITIVE_IOU, 1, count):
-        shift, grow = rng.normal(size=2), rng.normal(size=2)
-        near, far = 0.0, 2.0
-        for _ in range(20):  # the further along the way, the smaller the IoU
-            way = (near + far) / 2
-            centre, half = (box[:2] + box[2:]) / 2 + way * shift * size, size * np.exp(way * grow) / 2
-            there = np.concatenate([centre - half, centre + half])
-            near, far = (way, far) if iou(there[None], box[None])[0, 0] > wanted else (near, way)
-        made.append(there if iou(there[None], box[None])[0, 0] >= POSITIVE_IOU else box)
-    return np.array(made, np.float32).reshape(-1, 4)
+    wanted, ways = rng.uniform(POSITIVE_IOU, 1, count), rng.normal(size=(count, 2, 2))
+    centre = (box[:2] + box[2:]) / 2
+    near, far = np.zeros(count), np.full(count, 2.0)
+    there = np.zeros((count, 4))
+    for _ in range(20):  # the further along the way, the smaller the IoU
+        way = (near + far)[:, None] / 2
+        middle, half = centre + way * ways[:, 0] * size, size * np.exp(way * ways[:, 1]) / 2
+        there = np.concatenate([middle - half, middle + half], 1)
+        beyond = iou(there, box[None])[:, 0] <= wanted
+        near, far = np.where(beyond, near, way[:, 0]), np.where(beyond, way[:, 0], far)
+    right = iou(there, box[None]) >= POSITIVE_IOU
+    return np.where(right, there, box).astype(np.float32)
 
 
 def _head(network: PersonSearch) -> Any:
@@ -203,7 +232,8 @@ def _stripes(network: PersonSearch, random: bool) -> Any:
         getattr(stem, name).register_forward_hook(keeper(name))
 
     def describe(image: Tensor, boxes: Tensor) -> Tensor:
-        stem(image.float().permute(0, 3, 1, 2))
+        if random:  # the network's own maps are those of the pass that found the regions
+            stem(image.float().permute(0, 3, 1, 2))
         cells = [roi_align(maps[name], [boxes], CELLS, 1 / stride, 2, False) for name, stride in MAPS.items()]
         return torch.cat([c.mean(3).flatten(1) for c in cells], 1)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from personsearch.train.model.protonorm import make_norm
 
 IDENTITIES, RARE, FREQUENT = 6, 30, 120  # two identities have four times as many samples, as in the figure
+LIMIT = 1.3  # of the panels of unit vectors
 METHODS = {"L2": "none", "BatchNorm + L2": "batchnorm", "ProtoNorm + L2": "protonorm"}
 
 
@@ -75,7 +76,7 @@ def score(method: str, seed: int) -> ToyScore:
 
 
 def draw(seed: int, path: Path) -> None:
-    """The figure's four panels: features with both means, and the circle after each normalisation."""
+    """The figure's four panels: features with both means, and the circle with its regions after each normalisation."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -91,15 +92,14 @@ def draw(seed: int, path: Path) -> None:
     axes[0].plot(0, 0, "k+", ms=10)
     axes[0].legend(fontsize=8)
     axes[0].set(title="features; two identities have 4x more")
-    circle = np.deg2rad(np.arange(0, 360, 1.0))
-    ring = np.stack([np.cos(circle), np.sin(circle)], 1)
+    side = np.linspace(-LIMIT, LIMIT, 400)
+    plane = np.stack(np.meshgrid(side, side), -1)  # every point belongs to the region of its direction
     for panel, method in zip(axes[1:], METHODS, strict=True):
         unit, labels, *_ = normalised(method, seed)
-        owner = (ring @ prototypes(unit, labels).T).argmax(1)
-        panel.scatter(*(ring * 1.15).T, c=colours[owner], s=14, marker="s")
+        owner = (plane @ prototypes(unit, labels).T).argmax(-1)
+        panel.imshow(colours[owner], alpha=0.35, origin="lower", extent=(-LIMIT, LIMIT, -LIMIT, LIMIT))
         panel.scatter(*unit.T, c=colours[labels - 1], s=6)
-        panel.set(title=f"{method}: narrowest {score(method, seed).narrowest:.0f}°", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
-        panel.set_aspect("equal")
+        panel.set(title=f"{method}: narrowest {score(method, seed).narrowest:.0f}°")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
