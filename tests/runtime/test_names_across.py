@@ -130,6 +130,7 @@ def test_missing_cameras_are_asked_for(tmp_path: Path) -> None:
     assert_user_error(run("tests/names_across.py", "--crops", tmp_path), "--cameras ENROL STREAM")
 
 
+@pytest.mark.slow
 def test_an_enrolled_person_is_named_in_the_other_camera_by_the_real_programs(tmp_path: Path, shared: Path) -> None:
     """Real people's pictures: detected, followed, described and named from end to end; the threshold lets all pass."""
     views = shared / "data" / "cross-camera" / "views"
