@@ -83,10 +83,10 @@ def calls(parts: Parts) -> list[Call]:
             if body.answer == "name" and not body.name:
                 raise UserError("name: expected who it is")
             added = await learn(row, body)
-            before, outcome = await tell(row, body.answer, added.id)
-            e, now = row.evidence, time.time()
+            said, e, now = parts.people.id_of(row.guess), row.evidence, time.time()
+            before, outcome = await tell(row, body.answer, added.id)  # the row follows what is told
             given = Answer(
-                row=row.id, kind=row.kind, answer=body.answer, camera=row.camera, said=parts.people.id_of(row.guess),
+                row=row.id, kind=row.kind, answer=body.answer, camera=row.camera, said=said,
                 person=added.id, similarity=e.get("similarity"), log_likelihood_ratio=e.get("log_likelihood_ratio"),
                 views=e.get("views") or 0, added=added.marks, before=before, time=now,
             )  # fmt: skip

@@ -65,7 +65,8 @@ def regions() -> Regions:
     features = np.concatenate([features, rng.normal(size=(len(rows), 8)) * 4], 1)  # channels that say nothing
     boxes = np.stack([10.0 * whose, 0 * whose, 10.0 * whose + 8, 0 * whose + 20], 1)
     return Regions(
-        features.astype(np.float16), frames, frames * 2 // FRAMES + 1, whose, boxes.astype(np.float32), ious.astype(np.float32),
+        features.astype(np.float16), frames, frames * 2 // FRAMES + 1, whose, boxes.astype(np.float32),
+        ious.astype(np.float32),
         np.ones(len(rows), np.float32), origin, (origin == PROPOSED) & (ious > 0.8), asking(whose, origin == TRUTH),
     )  # fmt: skip
 
