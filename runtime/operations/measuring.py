@@ -128,7 +128,7 @@ def draw(measurement: Measurement, results: dict[str, CameraCalibration], path: 
         left.hist(impostor, bins, density=True, alpha=0.6, label="different people")
         left.hist(genuine, bins, density=True, alpha=0.6, label="one person, same camera")
         left.set(title=name, xlabel="similarity", ylabel="density")
-        left.legend()
+        left.legend(loc="upper center")
         grid = np.linspace(0, 0.8, 81)
         right.semilogy(grid, [result.odds.false_match_rate(float(s)) for s in grid], label="this camera")
         right.set(xlabel="similarity", ylabel="false match rate per pair", ylim=(1e-6, 1))
