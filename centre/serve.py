@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from personsearch.core.commands import command_line
 from personsearch.core.config import load_settings
 from personsearch.core.errors import ConfigError, UserError, run_main
-from personsearch.core.resources import shipped
+from personsearch.core.resources import begin_config
 
 if TYPE_CHECKING:
     from personsearch.centre.house import House
@@ -149,12 +149,7 @@ def _keys(given: argparse.Namespace, path: str) -> int:
 
 
 def _write_config(path: Path) -> int:
-    text = shipped("configs/centre.yaml").read_text(encoding="utf-8")
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{path}: exists already; give --config another file name") from None
+    begin_config("configs/centre.yaml", path, "--config")
     print(f"wrote {path}: edit it, then personsearch-centre --config {path} add-key NAME search")
     return 0
 

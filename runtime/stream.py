@@ -10,7 +10,6 @@ for wrong input, or 4 if the inference engine failed for good.
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
 import time
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personsearch.core.commands import command_line
-from personsearch.core.errors import ConfigError, run_main
-from personsearch.core.resources import shipped
+from personsearch.core.errors import run_main
+from personsearch.core.resources import begin_config
 
 if TYPE_CHECKING:
     from personsearch.runtime.operations.console import Console
@@ -80,17 +79,8 @@ def _stream(console: Console, given: Sequence[str] | None) -> int:
 
 
 def write_config(path: Path) -> None:
-    """The commented example as a new file. Raises ConfigError if there is one, or the folder takes none."""
-    text = shipped("configs/cams.yaml").read_text(encoding="utf-8")
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{path}: exists already; give --write-config another file name") from None
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise ConfigError(f"{path}: cannot be written ({error.strerror}); choose a folder that takes files") from None
+    """Raises ConfigError."""
+    begin_config("configs/cams.yaml", path, "--write-config")
     print(f"wrote {path}: edit its cameras, enrol people with personsearch-enroll, check it all with --validate")
 
 

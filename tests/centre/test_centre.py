@@ -412,6 +412,7 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     assert call("centre/serve.py", "write-config").returncode == 0
     assert_user_error(call("centre/serve.py", "write-config"), "exists already")
+    assert_user_error(call("centre/serve.py", "--config", "none/centre.yaml", "write-config"), "cannot be written")
     assert call("centre/serve.py", "add-key", "desk", "search", "health").stdout.startswith("psc_")
     assert_user_error(call("centre/serve.py", "add-key", "desk", "search"), "a key 'desk' already")
     assert_user_error(call("centre/serve.py", "add-key", "root", "everything"), "expected one or more of search")
