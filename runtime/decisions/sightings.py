@@ -19,10 +19,10 @@ import numpy as np
 from personsearch.core.zones import Areas, Step
 from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.decisions.gallery import Gallery
+from personsearch.runtime.decisions.naming import Naming
 from personsearch.runtime.decisions.open_visits import OpenVisits
 from personsearch.runtime.decisions.recognition import Match, Recognition
-from personsearch.runtime.decisions.sighting import Change, Evidence, Sighting, SightingChange, Stay
-from personsearch.runtime.decisions.strangers import Strangers
+from personsearch.runtime.decisions.sighting import Change, Sighting, SightingChange, Stay
 from personsearch.runtime.decisions.visits import Followed, Visit
 from personsearch.runtime.decisions.watching import Neighbours, Watch
 from personsearch.runtime.decisions.zones import feet_of
@@ -32,7 +32,6 @@ log = logging.getLogger("personsearch.sightings")
 LOOK_EVERY_S = 0.5  # for absences
 BLIND_S = 180.0  # a live camera of which nothing was analysed for so long has lost its visits: engines load faster
 NOWHERE = Areas()
-BETTER, BETTER_BY = 1.25, 0.1  # times the quality, and by how much, that make a picture worth telling
 
 
 class Sightings:
@@ -40,16 +39,16 @@ class Sightings:
     `stay_listeners` of every stay that ends, strangers' too."""
 
     def __init__(self, settings: StreamSettings, gallery: Gallery) -> None:
-        self.settings, self.gallery = settings.sightings, gallery
         self.listeners: list[Callable[[SightingChange], None]] = []
         self.stay_listeners: list[Callable[[Sighting, Stay], None]] = []
-        self.strangers = Strangers(settings.sightings)
         self._visits = OpenVisits(self._stay_over, self._visit_over)
+        self._naming = Naming(settings.sightings, gallery, self._visits, self._tell)
         self._watches: dict[str, Watch] = {}
-        self._configure(settings)
+        self._configure(settings, gallery)
 
-    def _configure(self, settings: StreamSettings) -> None:
-        self.settings = self.strangers.settings = settings.sightings
+    def _configure(self, settings: StreamSettings, gallery: Gallery) -> None:
+        self.settings = settings.sightings
+        self._naming.configure(settings.sightings, gallery)
         self._visits.neighbours = Neighbours.of(settings)
         self._areas = {camera.name: Areas(camera.zones, camera.lines) for camera in settings.cameras}
         self._hours = {camera.name: camera.active for camera in settings.cameras if camera.active is not None}
@@ -72,7 +71,7 @@ class Sightings:
         watch = self._watches.setdefault(frame.camera, Watch(frame.camera))
         watch.advance(frame)
         while recognition.joined:
-            self._rejoin(frame, *recognition.joined.popleft())
+            self._naming.rejoin(frame, *recognition.joined.popleft())
         named = {match.track.number: match for match in matches}
         for track in recognition.tracks:
             evidence, match = recognition.evidence.get(track.number), named.get(track.number)
@@ -85,28 +84,12 @@ class Sightings:
             followed.visit.see(followed)
             box = frame.to_picture(np.asarray(track.box))
             step = self._place(followed, box, frame)
-            self._judge(followed, match, box, recognition, frame)
+            self._naming.judge(followed, match, box, recognition, frame)
             self._say(followed, step, box, frame)
         if watch.looked >= watch.next_look:
             watch.next_look = watch.looked + LOOK_EVERY_S
             self._absences(watch)
             self._visits.end_waiting(self._watches, frame.monotonic)
-
-    def _judge(
-        self, followed: Followed, match: Match | None, box: np.ndarray, recognition: Recognition, frame: Frame
-    ) -> None:
-        """What this frame says about who it is."""
-        decision = followed.evidence.decision
-        if match is not None:
-            self._name(followed, match, frame, box)
-        elif followed.visit.person is not None and followed.named:
-            says = decision.person if decision.state == "recognised" else ""
-            if says == followed.visit.person:
-                followed.against = None
-            elif not says and self._lasts(followed, says, frame.moment):  # another name waits for its match
-                self._correct(followed, None, frame, box)
-        elif self.settings.strangers and followed.visit.person is None and followed.visit.sighting.pseudonym is None:
-            self._stranger(followed, recognition, frame, box)
 
     def _place(self, followed: Followed, box: np.ndarray, frame: Frame) -> Step:
         """Where in the picture it is; zones that were entered and lines that were crossed belong to the visit."""
@@ -124,126 +107,6 @@ class Sightings:
             self._tell(visit, "started", "named" if visit.person else "stranger", followed, frame, box)
         elif visit.said and (step.zones or step.lines):
             self._tell(visit, "updated", "zone" if step.zones else "line", followed, frame, box)
-
-    # --- names --------------------------------------------------------------------------------------------------------
-
-    def _name(self, followed: Followed, match: Match, frame: Frame, box: np.ndarray) -> None:
-        visit, person = followed.visit, match.person
-        if visit.person is not None and visit.person != person:
-            if self._lasts(followed, person, frame.moment):
-                self._correct(followed, match, frame, box)
-            return
-        followed.against = None
-        if visit.person is None:
-            visit, reason = self._recognise(followed, person)
-        else:
-            reason = ""
-        followed.named = True
-        better = self._prove(visit, followed, match, box)
-        if (reason or better) and visit.said:
-            self._tell(visit, "updated", reason or "better", followed, frame, box)
-
-    def _recognise(self, followed: Followed, person: str) -> tuple[Visit, str]:
-        """Somebody unknown has a name: his visit goes on, or this one has a name from now on. Gives the visit, and what
-        is worth telling of it, if anything."""
-        visit, known = followed.visit, self._visits.of_person(person, followed)
-        if known is None:
-            self._visits.end_waiting_of(person, visit.domain)
-            self._call(visit, person)
-            return visit, "named"
-        new_camera = followed.camera not in known.open
-        self._visits.join(visit, known)
-        return known, "camera" if new_camera else ""
-
-    def _call(self, visit: Visit, person: str | None) -> None:
-        self._visits.call(visit, person, None if person is None else self.gallery.id_of(person))
-
-    def _prove(self, visit: Visit, followed: Followed, match: Match, box: np.ndarray) -> bool:
-        """Keep the surest decision; says whether the visit has a picture so much better that it is worth telling."""
-        best = visit.sighting.best
-        if best is None or match.decision.log_likelihood_ratio > best.decision.log_likelihood_ratio:
-            visit.sighting.best = Evidence(match.decision, followed.camera, match.track.number, box)
-        if followed.described == followed.evidence.described:
-            return False
-        followed.described = followed.evidence.described
-        quality = max((view.quality for view in followed.evidence.views), default=0.0)
-        if quality < visit.told_quality * BETTER or quality < visit.told_quality + BETTER_BY:
-            return False
-        first, visit.told_quality = not visit.told_quality, quality
-        return not first
-
-    def _lasts(self, followed: Followed, says: str, moment: float) -> bool:
-        """Has this track spoken against the visit's name for long enough? A glimpse overturns nothing."""
-        if followed.against != says:
-            followed.against, followed.against_since = says, moment
-        return moment - followed.against_since >= self.settings.correct_after_s
-
-    def _correct(self, followed: Followed, match: Match | None, frame: Frame, box: np.ndarray | None) -> None:
-        """The name that was said was wrong: for this track if others bear it out, else for the whole visit."""
-        visit, previous = followed.visit, followed.visit.sighting.person_id
-        followed.against, followed.named = None, False
-        others = any(part is not followed for stay in visit.open.values() for part in stay.parts if part.named)
-        if others or len(visit.sighting.stays) > len(visit.open):
-            self._visits.part(followed)
-            if visit.said:
-                self._tell(visit, "corrected", "track", followed, frame, box, previous)
-            if match is not None and box is not None:
-                self._name(followed, match, frame, box)
-            return
-        self._call(visit, None)
-        visit.sighting.best, visit.told_quality = None, 0.0
-        if match is None or box is None:
-            if visit.said:
-                self._tell(visit, "corrected", "doubt", followed, frame, box, previous)
-            return
-        known = self._visits.of_person(match.person, followed)
-        if known is None:
-            self._visits.end_waiting_of(match.person, visit.domain)
-        self._call(visit, match.person)
-        followed.named = True
-        self._prove(visit, followed, match, box)
-        if visit.said:
-            self._tell(visit, "corrected", "other_name", followed, frame, box, previous)
-        if known is not None:
-            self._visits.join(visit, known)
-            self._prove(known, followed, match, box)
-
-    def _rejoin(self, frame: Frame, gone: int, kept: int) -> None:
-        """The tracker found out that track `gone` is `kept`, who has come back."""
-        new, old = self._visits.part_of(frame.camera, gone), self._visits.part_of(frame.camera, kept)
-        tracks = self._visits.tracks[frame.camera]
-        tracks.pop(gone, None)
-        if new is None:
-            return
-        if old is None:
-            new.number = kept
-            tracks[kept] = new
-            return
-        names = {new.visit.person, old.visit.person}
-        if len(names) > 1 and None not in names:
-            self._correct(new, None, frame, None)
-        if new.visit is not old.visit:
-            if old.visit.person is None and new.visit.person is not None:
-                self._visits.join(old.visit, new.visit)
-            else:
-                self._visits.join(new.visit, old.visit)
-        old.visit.open[old.camera].merge(new, old)
-
-    # --- strangers ----------------------------------------------------------------------------------------------------
-
-    def _stranger(self, followed: Followed, recognition: Recognition, frame: Frame, box: np.ndarray) -> None:
-        pseudonym = self.strangers.name(followed.evidence, recognition, frame.moment - followed.first)
-        if pseudonym is None:
-            return
-        visit = followed.visit
-        known = self._visits.of_stranger(pseudonym, followed)
-        if known is None:
-            visit.sighting.pseudonym = pseudonym
-            return
-        new_camera = followed.camera not in known.open
-        self._visits.join(visit, known)
-        if new_camera and known.said:
-            self._tell(known, "updated", "camera", followed, frame, box)
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
@@ -273,7 +136,7 @@ class Sightings:
             if self._visits.present.get(camera) and not hours.active(time.time()):
                 self._visits.close_all(camera, "hours")
         self._visits.end_waiting(self._watches, now)
-        self.strangers.forget_older(now)
+        self._naming.strangers.forget_older(now)
 
     def camera_state(self, camera: str, state: str, cause: str) -> None:
         """A camera is away: after the grace time (a file's end: at once) its stays are over, and say why."""
@@ -304,7 +167,7 @@ class Sightings:
                 del self._watches[name]
             else:
                 watch.gone, watch.over, watch.gone_at = "settings", False, time.monotonic()
-        self.gallery = gallery
+        self._configure(settings, gallery)
         names = gallery.names_by_id()
         for visit in [v for v in self._visits.all.values() if v.sighting.person_id is not None]:
             name_now = names.get(visit.sighting.person_id or "")
@@ -312,14 +175,13 @@ class Sightings:
                 self._forget(visit)
             elif name_now != visit.person:
                 self._rename(visit, name_now)
-        self._configure(settings)
         if not self.settings.enabled:
             self.close("settings")
 
     def _rename(self, visit: Visit, name: str) -> None:
         """The same person under a new name; who was merged into somebody on a visit as well goes on with that one."""
         before, parts = visit.sighting.person_id, [part for stay in visit.open.values() for part in stay.parts]
-        self._call(visit, name)
+        self._naming.call(visit, name)
         known = self._visits.of_person(name, parts[0]) if parts else None
         if known is not None:
             self._visits.join(visit, known)
