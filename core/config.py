@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -12,7 +13,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from personsearch.core.errors import ConfigError, UserError
-from personsearch.core.redaction import cut, remember_urls
+from personsearch.core.files import read_file
+from personsearch.core.redaction import HIDDEN, cut, remember_urls
 from personsearch.core.yaml_text import YamlFault, parse_yaml
 
 
@@ -56,6 +58,8 @@ Whole = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=-LARGEST, 
 LARGEST_PIXEL = 1e6  # no picture is larger
 Pixel = Annotated[float, Field(strict=True, ge=-LARGEST_PIXEL, le=LARGEST_PIXEL)]
 T = TypeVar("T", bound=Settings)
+SECRETS = ("secret", "password", "token")  # what the keys of such values end with
+MOST_BYTES = 16 << 20  # of a file
 
 
 def load_settings(path: str | Path, model: type[T], overrides: Sequence[str] = ()) -> T:
@@ -65,7 +69,7 @@ def load_settings(path: str | Path, model: type[T], overrides: Sequence[str] = (
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_file(path, MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration ({error.strerror}); check the path") from None
     except UnicodeDecodeError:
@@ -119,8 +123,10 @@ def _position(place: dict[str, Any] | list[Any], part: str, override: str) -> An
 def _explain(
     error: ValidationError, path: Path, node: yaml.Node | None, model: type[BaseModel], overrides: Sequence[str]
 ) -> str:
-    lines = []
-    for problem in error.errors():
+    lines, problems = [], error.errors()
+    for problem in problems:
+        if problem["type"] == "too_short" and any(_inside(other["loc"], problem["loc"]) for other in problems):
+            continue  # what was refused by itself does not count as missing, too
         location = [part for part in problem["loc"] if not str(part).startswith("function-")]
         key = ".".join(str(part) for part in location)
         given = any(o.split("=")[0] == key for o in overrides)
@@ -129,16 +135,50 @@ def _explain(
             text = f"unknown key '{cut(key)}'; known here: {', '.join(_known(model, location[:-1]))}"
         elif problem["type"] == "missing":
             text = f"'{key}' is required but missing"
+        elif problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float | date):
+            value = HIDDEN if _is_secret(location) else _scalar(node, location, problem["input"])
+            text = f"'{key}': expected text, got {value}; write it in quotes"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            text = f"'{key}': {message}, got {cut(str(problem['input']))[:60]!r}"
+            text = f"'{key}': {message}, got {_shown(location, problem['input'])}"
         lines.append(f"{where}: {text}")
     return "\n       ".join(lines)
 
 
+def _is_secret(location: Sequence[str | int]) -> bool:
+    return bool(location) and str(location[-1]).endswith(SECRETS)
+
+
+def _shown(location: Sequence[str | int], value: object) -> str:
+    """The beginning of a value, in which no secret stands."""
+    return repr(HIDDEN if _is_secret(location) else cut(str(value))[:60])
+
+
+def _inside(location: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(location) > len(outer) and location[: len(outer)] == outer
+
+
+def _scalar(node: yaml.Node | None, location: Sequence[str | int], value: object) -> str:
+    """A value as the file has it: `no` is false in YAML, and `1e3` a number."""
+    found = _find(node, location)
+    return found.value if isinstance(found, yaml.ScalarNode) else str(value)
+
+
+def _find(node: yaml.Node | None, location: Sequence[str | int]) -> yaml.Node | None:
+    """The part of the tree at `location`; None if the file does not have it."""
+    path = _path(node, location)
+    return path[-1][1] if len(path) == len(location) else None
+
+
 def _line(node: yaml.Node | None, location: Sequence[str | int]) -> int:
     """The 1-based line of the deepest part of `location` that the file has."""
-    line = 1
+    path = _path(node, location)
+    return path[-1][0] if path else 1
+
+
+def _path(node: yaml.Node | None, location: Sequence[str | int]) -> list[tuple[int, yaml.Node]]:
+    """Line (from 1 on) and node of each part of `location`, as deep as the file has it."""
+    path: list[tuple[int, yaml.Node]] = []
     for part in location:
         if isinstance(node, yaml.MappingNode):
             found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
@@ -150,7 +190,8 @@ def _line(node: yaml.Node | None, location: Sequence[str | int]) -> int:
             line = node.start_mark.line + 1
         else:
             break
-    return line
+        path.append((line, node))
+    return path
 
 
 def _known(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

@@ -60,6 +60,18 @@ def replace_file(path: str | Path, content: bytes | Callable[[BinaryIO], object]
         partial.unlink(missing_ok=True)
 
 
+def read_file(path: str | Path, most: int) -> bytes:
+    """A file's bytes, for files that a user names: one without an end (/dev/zero) must not take the memory.
+
+    Raises OSError; EFBIG for more than `most` bytes.
+    """
+    with open(path, "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"larger than {most >> 20} MB", str(path))
+    return data
+
+
 def real_path(path: str | Path) -> Path:
     """The end of a path's symbolic links, whether or not a file is there. Raises OSError for a circle of links."""
     target = Path(os.path.realpath(path))

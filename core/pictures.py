@@ -8,7 +8,10 @@ import cv2
 import numpy as np
 
 from personsearch.core.errors import DataError
+from personsearch.core.files import read_file
+from personsearch.core.redaction import redact
 
+MOST_BYTES = 256 << 20  # of a picture's file
 _CONVERT = "is not supported; convert it to JPEG or PNG"
 # What a file begins with (after `offset` bytes), and what to say of it if it cannot be decoded.
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
@@ -40,9 +43,10 @@ def read_picture(path: str | Path) -> np.ndarray:
     claims more pixels than any camera has.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path, MOST_BYTES)
     except FileNotFoundError:
-        raise DataError(f"{path}: cannot be read (no such file)") from None
+        known = "a picture is read from a file, not from a URL" if "://" in str(path) else "no such file"
+        raise DataError(f"{redact(str(path))}: cannot be read ({known})") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({reason})") from None

@@ -11,6 +11,9 @@ MERGE = "tag:yaml.org,2002:merge"
 _UNREADABLE = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)  # `2020-13-45`, `!!bool maybe`
 
 
+MOST_VALUES = 100_000  # of a document, each counted as often as aliases repeat it
+
+
 class YamlFault(Exception):
     """What is wrong, and in which line (from 1 on)."""
 
@@ -26,6 +29,7 @@ def parse_yaml(text: str) -> tuple[yaml.Node | None, Any]:
         node = loader.get_single_node()
         if node is None:
             return None, None
+        _refuse_multitudes(node)
         _refuse_twins(node)
         _refuse_unreadable(loader, node)
         return node, loader.construct_document(node)
@@ -49,10 +53,32 @@ def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
             continue
         seen.add(id(node))
         yield node
-        if isinstance(node, yaml.SequenceNode):
-            waiting += node.value
-        elif isinstance(node, yaml.MappingNode):
-            waiting += [part for pair in node.value for part in pair]
+        waiting += _parts(node)
+
+
+def _refuse_multitudes(root: yaml.Node) -> None:
+    """Ten lines of aliases of aliases stand for more values than a memory holds, and a circle for endless ones."""
+    sizes: dict[int, int] = {}  # by node; 0 while what is in it is counted
+    waiting = [(root, False)]
+    while waiting:
+        node, counted = waiting.pop()
+        parts = _parts(node)
+        if counted:
+            sizes[id(node)] = size = 1 + sum(sizes[id(part)] for part in parts)
+            if size > MOST_VALUES:
+                line = node.start_mark.line + 1
+                raise YamlFault(f"aliases or lists make more than {MOST_VALUES:,} values of it", line)
+        elif id(node) not in sizes:
+            sizes[id(node)] = 0
+            waiting += [(node, True), *((part, False) for part in parts)]
+        elif not sizes[id(node)]:
+            raise YamlFault("an alias stands inside of what it repeats", node.start_mark.line + 1)
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def _refuse_twins(root: yaml.Node) -> None:

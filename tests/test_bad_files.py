@@ -89,6 +89,8 @@ def test_pictures_at_enrolment(refuse: Command, tmp_path: Path) -> None:
     refuse(enroll.main, *arguments, bad, word="HEIC is not supported; convert it to JPEG")
     refuse(enroll.main, *arguments, tmp_path, word="Is a directory")
     refuse(enroll.main, *arguments, "a\0b", word="cannot be read")
+    refuse(enroll.main, *arguments, "/dev/zero", word="larger than 256 MB")
+    refuse(enroll.main, *arguments, "https://u:pw1234@h/ada.jpg", word="***@h/ada.jpg: cannot be read (a picture is")
 
 
 def test_pictures_of_a_data_set_are_listed_or_skipped(refuse: Command, tmp_path: Path) -> None:
@@ -331,6 +333,7 @@ def test_galleries(refuse: Command, shipped_bundle: Path, tmp_path: Path) -> Non
         refuse(enroll.main, "--gallery", path, "--remove", "Ada", word="people.gallery: ")
     refuse(stream.main, "--cams", cams, "--validate", word="people.gallery: ")
     refuse(enroll.main, "--gallery", tmp_path, "--list", word="is a folder")
+    refuse(enroll.main, "--gallery", "/dev/zero", "--list", word="is a device or pipe")
 
 
 def test_keys(refuse: Command, tmp_path: Path) -> None:

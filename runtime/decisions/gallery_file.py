@@ -140,8 +140,9 @@ def _earlier(path: Path, content: dict[str, Any], model_hash: str, dimensions: i
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of the file, of whatever format. Raises GalleryError."""
-    if path.is_dir():
-        raise GalleryError(f"{path}: is a folder; a gallery is one file, for example people.gallery")
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a device or pipe"
+        raise GalleryError(f"{path}: is {kind}; a gallery is one file, for example people.gallery")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise GalleryError(f"{path}: larger than {MAX_BYTES} bytes; this is no gallery")

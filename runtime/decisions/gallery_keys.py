@@ -23,11 +23,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import BaseModel, ConfigDict, Field
 
 from personsearch.core.errors import GalleryError
-from personsearch.core.files import replace_file
+from personsearch.core.files import read_file, replace_file
 from personsearch.core.json_files import read_record
 
 FORMAT = "personsearch-keys/1"
 KEY_BYTES, NONCE_BYTES = 32, 12
+MOST_BYTES = 1 << 16  # of a file with a key
 KEEP_RETIRED_DAYS = 30.0  # keys of people who were taken out (not forgotten): undo and backups need them
 VARIABLE, CREDENTIAL = "PERSONSEARCH_BOX_KEY", "personsearch-box-key"  # where a key is looked for if none is named
 WAYS = f"file:PATH, env:NAME or credential:NAME (or ${VARIABLE}, or the systemd credential {CREDENTIAL})"
@@ -171,11 +172,11 @@ def box_key(where: str = "") -> bytes | None:
     kind, _, name = where.partition(":")
     try:
         if kind == "file" and name:
-            data = Path(name).expanduser().read_bytes()
+            data = read_file(Path(name).expanduser(), MOST_BYTES)
         elif kind == "env" and name:
             data = os.environ[name].encode()
         elif kind == "credential" and name and "/" not in name:
-            data = (Path(os.environ["CREDENTIALS_DIRECTORY"]) / name).read_bytes()
+            data = read_file(Path(os.environ["CREDENTIALS_DIRECTORY"]) / name, MOST_BYTES)
         else:
             raise GalleryError(f"the box's key: expected {WAYS}, got '{where[:60]}'")
     except KeyError as missing:

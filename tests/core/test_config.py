@@ -27,6 +27,11 @@ def assert_refused(folder: Path, text: str, words: list[str]) -> None:
         assert word in str(caught.value)
 
 
+BOMB = "x-0: &0 [a, a, a, a, a, a, a, a, a]\n" + "".join(
+    f"x-{n}: &{n} [{', '.join([f'*{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
 def test_shipped_presets_load(path: Path) -> None:
     load_settings(path, {"cams.yaml": StreamSettings, "centre.yaml": CentreSettings}.get(path.name, TrainSettings))
@@ -50,6 +55,9 @@ def test_shipped_presets_load(path: Path) -> None:
         ("cameras:\n  - {name: a, url: x, region: [0.5, 0, 0.6, 1]}\n", [":2:", "region", "inside"]),
         ("cameras: ['rtsp://user:secret@host/x']\n", [":1:", "cameras.0", "***@host"]),
         ("", ["'cameras' is required"]),
+        ("cameras:\n  - {name: no, url: x}\n", [":2: 'cameras.0.name': expected text, got no; write it in quotes"]),
+        ("cameras:\n  - {name: 1, url: x}\n", ["expected text, got 1; write it in quotes"]),
+        ("cameras:\n  - {name: 2024-01-01, url: x}\n", ["expected text, got 2024-01-01; write it in quotes"]),
     ],
 )
 def test_errors_name_file_line_and_key(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -97,6 +105,28 @@ def test_a_fraction_is_a_number_and_nonsense_is_not() -> None:
             temperature(bad)
 
 
+def test_a_camera_that_is_refused_does_not_count_as_missing_too(tmp_path: Path) -> None:
+    (tmp_path / "cams.yaml").write_text("cameras:\n  - {name: a, url: x, colour: red}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path / "cams.yaml", StreamSettings)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("secret", ["short-One", "73519"])
+def test_a_secret_that_is_refused_is_not_shown(tmp_path: Path, secret: str) -> None:
+    (tmp_path / "cams.yaml").write_text(
+        f"cameras: [{{name: a, url: x}}]\nfleet: {{webhooks: [{{url: 'https://h/x', secret: {secret}}}]}}\n"
+    )
+    with pytest.raises(ConfigError, match="secret") as caught:
+        load_settings(tmp_path / "cams.yaml", StreamSettings)
+    assert secret not in str(caught.value)
+
+
+def test_a_file_without_an_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match="larger than 16 MB"):
+        load_settings("/dev/zero", StreamSettings)
+
+
 def test_missing_file_and_binary_file_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load_settings(tmp_path / "none.yaml", StreamSettings)
@@ -124,7 +154,9 @@ def test_canvas_must_fit_the_backbones_stride() -> None:
         ("cameras: [{name: a, url: x}]\nbox: 2020-13-45\n", [":2:", "'2020-13-45' cannot be read as timestamp"]),
         ("cameras: [{name: a, url: x}]\nthreads: !!int ''\n", [":2:", "cannot be read as int"]),
         ("cameras: [{name: a, url: x}]\nbox: a\x07b\n", [":2:", "U+0007"]),
-        ("x: &x {<<: *x}\n", ["x"]),
+        ("x: &x {<<: *x}\n", ["inside of what it repeats"]),
+        ("cameras: &x [*x]\n", [":1:", "inside of what it repeats"]),
+        (BOMB, ["make more than 100,000 values"]),
     ],
 )
 def test_what_yaml_would_silently_take_is_an_error_with_its_line(tmp_path: Path, text: str, words: list[str]) -> None:
