@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import date
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -124,6 +125,7 @@ def _explain(
     error: ValidationError, path: Path, node: yaml.Node | None, model: type[BaseModel], overrides: Sequence[str]
 ) -> str:
     lines, problems = [], error.errors()
+    listed: set[tuple[int | str, ...]] = set()  # sections whose keys were told
     for problem in problems:
         if problem["type"] == "too_short" and any(_inside(other["loc"], problem["loc"]) for other in problems):
             continue  # what was refused by itself does not count as missing, too
@@ -132,7 +134,13 @@ def _explain(
         given = any(o.split("=")[0] == key for o in overrides)
         where = "command line" if given else f"{path}:{_line(node, location)}"
         if problem["type"] == "extra_forbidden":
-            text = f"unknown key '{cut(key)}'; known here: {', '.join(_known(model, location[:-1]))}"
+            text = f"unknown key '{cut(key)}'"
+            known, section = _known(model, location[:-1]), tuple(location[:-1])
+            if alike := get_close_matches(str(location[-1]), known, n=1, cutoff=0.75):
+                text += f"; is '{alike[0]}' meant?"
+            elif section not in listed:
+                listed.add(section)
+                text += f"; known here: {', '.join(known)}"
         elif problem["type"] == "missing":
             text = f"'{key}' is required but missing"
         elif problem["type"] == "string_type" and isinstance(problem["input"], bool | int | float | date):

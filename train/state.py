@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,8 +29,20 @@ def read_torch(path: str | Path, expected: str) -> Any:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found; expected {expected}") from None
     except (Exception, MemoryError) as error:  # whatever a damaged file leads the unpickler to
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); expected {expected}") from None
+        raise CheckpointError(f"{path}: not a readable checkpoint ({_why(error)}); expected {expected}") from None
+
+
+def _why(error: BaseException) -> str:
+    """PyTorch's own words advise to load the file as a program."""
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError):
+        foreign = re.search(r"GLOBAL ([\w.]+)", text)
+        return f"it holds {foreign[1]}, not only tensors and plain values" if foreign else "it is no PyTorch file"
+    if isinstance(error, RuntimeError) and "zip archive" in text:
+        return "it is cut short or damaged"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (text or "it is empty").splitlines()[0][:120]
 
 
 def read_safetensors(path: str | Path, expected: str) -> dict[str, Tensor]:

@@ -62,13 +62,15 @@ def test_folding_changes_nothing_but_rounding(model: dict, dtype: torch.dtype, l
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "not a readable checkpoint"),
-        (b"PK\x03\x04 cut short", "not a readable checkpoint"),
+        (b"", "it is empty"),
+        (b"PK\x03\x04 cut short", "it is cut short or damaged"),
+        (b"\xff\xd8\xff a picture", "it is no PyTorch file"),
+        ({"format": "personsearch-checkpoint/1", "path": Path("a")}, "it holds pathlib.PosixPath, not only tensors"),
         ({"state_dict": {}}, "another project's"),
         ({"format": "personsearch-checkpoint/1", "config": {}, "model": {}}, "holds no weights"),
         (None, "not found"),
     ],
-    ids=["empty", "truncated", "foreign", "without weights", "missing"],
+    ids=["empty", "truncated", "picture", "code", "foreign", "without weights", "missing"],
 )
 def test_unusable_checkpoints_end_with_one_line(tmp_path: Path, content: object, words: str) -> None:
     path, out = tmp_path / "x.pth", tmp_path / "b"
