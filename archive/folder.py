@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,22 +12,15 @@ from personsearch.archive.parts import FOLDER, OWNER_ONLY, PARTS, about_part
 from personsearch.core.bundle import Manifest
 from personsearch.core.errors import UserError
 from personsearch.core.files import replace_file, wipe
+from personsearch.core.locks import only_one
 from personsearch.runtime.history.index_file import ABOUT, FORMAT
 
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Holds the index. Raises UserError while another process does."""
-    try:
-        out.mkdir(parents=True, exist_ok=True, mode=FOLDER)
-        lock = open(os.open(out / ".lock", os.O_RDWR | os.O_CREAT, OWNER_ONLY), "w")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{out}: another process writes this index; wait for it, or give another --out") from None
+    taken = "another process writes this index; wait for it, or give another --out"
+    with only_one(out / ".lock", taken, "give another --out", FOLDER):
         yield
 
 

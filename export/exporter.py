@@ -28,16 +28,18 @@ from personsearch.core.bundle import (
 from personsearch.core.errors import BundleError, EngineError, UserError
 from personsearch.core.json_files import parse_json
 from personsearch.core.odds import Odds
+from personsearch.core.openvino_core import computes_bf16
 from personsearch.core.preprocess import Letterbox
 from personsearch.export.charts import draw_parity
 from personsearch.export.deploy import DeployGraph, EmbedGraph
 from personsearch.export.engine_files import EngineOptions, add_engines
 from personsearch.export.fold import fold
-from personsearch.export.gates import Gate, cached_image, find_data, is_data_set, judge, measure
+from personsearch.export.gates import Gate, find_data, is_data_set, judge, measure
 from personsearch.export.onnx_writer import halve_weights, write_onnx
 from personsearch.export.parity import sample_frames
 from personsearch.export.precision import write_half
 from personsearch.export.quantise import write_int8
+from personsearch.export.scoring import cached_image
 from personsearch.train.model.network import PersonSearch
 from personsearch.train.model.torch_searcher import TorchSearcher
 from personsearch.train.weights.checkpoint import load_network, save_weights
@@ -45,7 +47,8 @@ from personsearch.train.weights.published import weights_file
 
 COMPLETE, REFUSED, ENGINE_SKIPPED = 0, 1, 3
 EMBED_BOXES, PARITY_FRAMES = 8, 12
-DATA_FRAMES = 48  # PyTorch, the slowest of those compared, sees each of them: half of an export's time
+DATA_FRAMES = 48  # test frames for the gates, and frames for thresholds
+EXACT_DATA_FRAMES = 24  # test frames where all runs in float32: parity judges it, and its accuracy is only told
 CANDIDATES = 1000  # the static graph's NMS is quadratic in them; the official preset has 6000
 PARITY, PARITY_PLOT, WEIGHTS = "parity.json", "parity.png", "weights.pth"
 
@@ -67,7 +70,7 @@ class ExportOptions:
     calibrate_count: int = 300
     split: str = "train"
     data: str = ""
-    data_frames: int = DATA_FRAMES
+    data_frames: int = 0  # 0: see DATA_FRAMES and EXACT_DATA_FRAMES
     max_loss: float = 0.5
     accept_loss: bool = False
     odds: str = ""
@@ -113,7 +116,7 @@ def _export(
     _write_graphs(network, staging, work, options, note)
     reference = TorchSearcher(network)
     labelled = options.calibrate if is_data_set(options.calibrate) else ""
-    calibration, source = find_data(labelled, options.split, options.data_frames)
+    calibration, source = find_data(labelled, options.split, options.data_frames or DATA_FRAMES)
     min_score = network.settings.roi.min_score
     manifest = {
         **_description(network, name, options),
@@ -124,11 +127,13 @@ def _export(
     trial = work / "trial"
     shutil.copytree(staging, work / "copy")
     write_bundle(trial, work / "copy", manifest)
-    data, data_name = find_data(options.data, "test", options.data_frames)
+    exact = not options.precisions and not computes_bf16()
+    test_frames = options.data_frames or (EXACT_DATA_FRAMES if exact else DATA_FRAMES)
+    data, data_name = find_data(options.data, "test", test_frames)
     gates, by_engine = measure(
         reference,
         trial,
-        sample_frames(options.frames, min(PARITY_FRAMES, options.data_frames)),
+        sample_frames(options.frames, min(PARITY_FRAMES, test_frames)),
         data,
         calibration,
         min_score,

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from personsearch.core.boxes import iou
-from personsearch.core.bundle import Threshold, graph_file
+from personsearch.core.bundle import Threshold, graph_file, read_manifest
 from personsearch.core.engines.choice import BACKENDS
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import EngineError
-from personsearch.core.evaluation import Searcher, run_model, score_run
 from personsearch.core.openvino_core import computes_bf16
-from personsearch.core.records import ImageTruth, Query
-from personsearch.export.calibrate import calibrate_thresholds
-from personsearch.export.parity import Parity, compare
+from personsearch.core.preprocess import Letterbox
+from personsearch.export.parity import MIN_SCORE, Parity, compare
+from personsearch.export.scoring import Finder, Subject, accuracy, thresholds
 from personsearch.train.data.prw import SearchData
-from personsearch.train.data.samples import load_split, read_image
+from personsearch.train.data.samples import load_split
 from personsearch.train.settings import SourceSettings
 
 T = TypeVar("T")
 # A float32 graph must agree with PyTorch to rounding; weights stored as float16 cost a little.
 MIN_COSINE_P1, MIN_MATCHED = 0.999, 0.98
-SAME_PERSON_IOU = 0.5
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ def is_data_set(path: str) -> bool:
 
 
 def measure(
-    reference: Searcher,
+    reference: Finder,
     bundle: Path,
     frames: Sequence[np.ndarray],
     data: SearchData,
@@ -114,24 +111,29 @@ def measure(
     note: Callable[[str], None] = print,
 ) -> tuple[list[Gate], dict[str, list[Threshold]]]:
     """Every engine of this machine that can run a graph of the bundle, and each one's similarity thresholds."""
-    exact = _figures(reference, data.images, data.queries, min_score, "PyTorch")
-    gates, thresholds = [], {}
+    manifest = read_manifest(bundle)
+    on_demand, letterbox = manifest.describe == "demand", Letterbox(manifest.height, manifest.width)
+    exact = accuracy(Subject(reference, on_demand), data, min_score, shown("PyTorch: test frames"))
+    same = [letterbox(frame)[0] for frame in frames]  # the same pixels for all
+    expected = [reference.detect([frame], MIN_SCORE)[0] for frame in shown("PyTorch: frames for parity")(same)]
+    gates, by_engine = [], {}
     note(HEADER)
     for searcher, precision in runnable(bundle):
         name = searcher.engine.name
-        figures = _figures(searcher, data.images, data.queries, min_score, name)
-        same = [searcher.letterbox(frame)[0] for frame in frames]  # the same pixels for all
+        # Boxes are embedded by a float32 graph of their own: other precisions are measured where they describe.
+        subject = Subject(searcher, on_demand and precision == "fp32")
+        figures = accuracy(subject, data, min_score, shown(f"{name}: test frames"))
+        parity = compare(expected, searcher, shown(f"{name} beside PyTorch")(same))
         gate = Gate(
-            name, precision,
-            compare(reference, searcher, shown(f"{name} beside PyTorch", same)),
-            *figures, *(mine - theirs for mine, theirs in zip(figures, exact, strict=True)),
+            name, precision, parity, figures.mean_ap, figures.top1, figures.detection_ap,
+            figures.mean_ap - exact.mean_ap, figures.top1 - exact.top1, figures.detection_ap - exact.detection_ap,
         )  # fmt: skip
         note(gate.row())
         gates.append(gate)
-        found = engine_thresholds(searcher, thresholds_from, min_score, name)
+        found = thresholds(subject, thresholds_from, min_score, shown(f"{name}: thresholds"))
         if found:
-            thresholds[name] = found
-    return gates, thresholds
+            by_engine[name] = found
+    return gates, by_engine
 
 
 def runnable(bundle: Path) -> Iterator[tuple[BundleSearcher, str]]:
@@ -150,50 +152,9 @@ def runnable(bundle: Path) -> Iterator[tuple[BundleSearcher, str]]:
             yield searcher, precision
 
 
-def shown(stage: str, steps: Iterable[T], unit: str = "frame") -> Iterable[T]:
-    """`steps` with a bar of this stage on stderr that tells the time left."""
-    return tqdm(steps, desc=stage, unit=unit, dynamic_ncols=True)
-
-
-def _figures(
-    searcher: Searcher, images: Sequence[ImageTruth], queries: Sequence[Query], min_score: float, name: str
-) -> tuple[float, float, float]:
-    """Search mAP, top-1 and detection AP."""
-    run = run_model(
-        searcher, images, queries, cached_image, min_score=min(0.01, min_score), batch=1,
-        progress=lambda steps: shown(f"{name}: test frames", steps),
-    )  # fmt: skip
-    report = score_run(run, images, queries, min_score=min_score)
-    return report.search.mean_ap, report.search.top_k[1], report.detection.ap
-
-
-def cached_image(truth: ImageTruth) -> np.ndarray:
-    """Frames of the street are drawn once for all engines; those of a data set stay on disk."""
-    return _drawn(truth.path) if "://" in truth.path else read_image(truth)
-
-
-@lru_cache(maxsize=400)
-def _drawn(path: str) -> np.ndarray:
-    empty = np.zeros((0, 4), np.float32)
-    return read_image(ImageTruth("", path, empty, np.zeros(0, np.int64)))
-
-
-def engine_thresholds(searcher: Searcher, data: SearchData, min_score: float, name: str) -> list[Threshold]:
-    """Thresholds from what this engine (or PyTorch) itself says of people whom it detects."""
-    embeddings, identities = [], []
-    for truth in shown(f"{name}: thresholds", data.images):
-        (found,) = searcher.detect([cached_image(truth)], min_score)
-        if not len(found) or not len(truth.boxes):
-            continue
-        overlap = iou(found.boxes, truth.boxes)
-        owner = overlap.argmax(1)
-        good = overlap.max(1) >= SAME_PERSON_IOU
-        embeddings.append(found.embeddings[good])
-        identities.append(truth.identities[owner[good]])
-    if not embeddings:
-        return []
-    images = np.repeat(np.arange(len(identities)), [len(i) for i in identities]) if data.tracks else None
-    return calibrate_thresholds(np.concatenate(embeddings), np.concatenate(identities), images)
+def shown(stage: str) -> Callable[[Iterable[T]], Iterable[T]]:
+    """Puts a bar of this stage on stderr that tells the time left beside the steps that it is given."""
+    return partial(tqdm, desc=stage, unit="frame", dynamic_ncols=True)
 
 
 def judge(gates: Sequence[Gate], max_loss: float, accept_loss: bool) -> tuple[str, tuple[str, ...]]:

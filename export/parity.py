@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from personsearch.core.boxes import iou
 from personsearch.core.errors import DataError
 from personsearch.core.evaluation import Searcher
 from personsearch.core.pictures import read_picture
+from personsearch.core.records import Detections
 from personsearch.core.street.street import Street, StreetSettings
 from personsearch.core.videos import Video
 
@@ -61,12 +62,15 @@ def sample_frames(source: str = "", count: int = 24) -> list[np.ndarray]:
     return images
 
 
-def compare(reference: Searcher, other: Searcher, frames: Iterable[np.ndarray]) -> Parity:
-    """Both models on the same frames. Without a single person everything is 0, and `matched` is 1."""
+def compare(expected: Sequence[Detections], other: Searcher, frames: Iterable[np.ndarray]) -> Parity:
+    """What PyTorch detects in frames (of at least MIN_SCORE) against what another model does.
+
+    Without a single person everything is 0, and `matched` is 1.
+    """
     people, matched, count = 0, 0, 0
     boxes, overlaps, scores, cosines = [], [], [], []
-    for count, frame in enumerate(frames, start=1):  # noqa: B007
-        (ours,), (theirs,) = reference.detect([frame], MIN_SCORE), other.detect([frame], MIN_SCORE * 0.5)
+    for count, (ours, frame) in enumerate(zip(expected, frames, strict=True), start=1):  # noqa: B007
+        (theirs,) = other.detect([frame], MIN_SCORE * 0.5)
         people += len(ours)
         if len(ours) == 0 or len(theirs) == 0:
             continue

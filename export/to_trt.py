@@ -57,8 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--frames", default="", metavar="DIR|VIDEO", help="frames for parity (default: street)")
     group.add_argument("--data", default="", metavar="ROOT", help="data set for the gates' mAP (default: street)")
     group.add_argument(
-        "--data-frames", type=int, default=48, help="test images for the gates, and frames for thresholds (default 48)"
-    )
+        "--data-frames", type=int, default=0,
+        help="test images for the gates, and frames for thresholds (default 48; 24 test images where all is float32)",
+    )  # fmt: skip
     group.add_argument("--max-loss", type=float, default=0.5, help="mAP points that a precision may lose (default 0.5)")
     group.add_argument("--accept-loss", action="store_true", help="write the bundle all the same")
     group = parser.add_argument_group("TensorRT")

@@ -16,27 +16,21 @@ restarted box, a broken network) is asked for again; what the box has kept no lo
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-import zmq
 
 from personsearch.core.errors import UserError
-from personsearch.runtime.delivery.endpoints import needs_ipv6
+from personsearch.runtime.delivery.connection import Connection
 from personsearch.runtime.delivery.events import HEARTBEAT, from_iso, read_event, topic_of
 from personsearch.runtime.delivery.inbox import ROOM, Inbox
 from personsearch.runtime.delivery.late_names import LateNames, NamedEvent
 from personsearch.runtime.delivery.whole_sightings import Visits, WholeSighting
-from personsearch.runtime.keys import identify, load_key
 
 Event = dict[str, Any]
-ANSWER_S = 2.0  # a replay that is not answered in this time is asked for again later
 
 
 @dataclass
@@ -77,12 +71,7 @@ class Client:
         Raises UserError for an endpoint that is none and for unusable keys.
         """
         self.topics = list(topics) or [""]
-        self._endpoint, self._replay_endpoint = endpoint, replay
-        self._keys = (*load_key(key, secret=True), load_key(server_key)[0]) if key else None
-        self._context = zmq.Context()
-        self._ipv6 = needs_ipv6(endpoint)
-        subscriber = self._socket(zmq.SUB)
-        self._dealer: zmq.Socket | None = None
+        self._connection = Connection(endpoint, replay, key, server_key)
         self._counts = Status()
         self._ready: deque[Event] = deque()
         self._last: dict[str, tuple[int, int]] = {}  # topic -> (topic_sequence, sequence) of the latest delivered
@@ -92,31 +81,9 @@ class Client:
         self._since, self._joined = since, False
         self._fetch: _Fetch | None = None
         self.names = LateNames(self._ask_names)
-        try:
-            # The heartbeat last: when the first one comes, the other subscriptions are in force.
-            for topic in [*self.topics, HEARTBEAT.decode()]:
-                subscriber.setsockopt_string(zmq.SUBSCRIBE, topic)
-            subscriber.connect(endpoint)
-        except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
-            raise UserError(
-                f"{endpoint}: not an endpoint to connect to ({error.strerror}); expected tcp://HOST:PORT or tcp://[IPV6]:PORT"
-            ) from None
+        # The heartbeat last: when the first one comes, the other subscriptions are in force.
+        subscriber = self._connection.hear([*self.topics, HEARTBEAT.decode()])
         self._inbox = Inbox(subscriber, self.topics, inbox)
-
-    def _socket(self, kind: int) -> zmq.Socket:
-        socket = self._context.socket(kind)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.IPV6, self._ipv6)
-        socket.setsockopt(zmq.RCVHWM, ROOM)
-        socket.setsockopt(zmq.MAXMSGSIZE, 4 << 20)
-        socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10_000)
-        if self._keys:
-            identify(socket, self._keys)
-        return socket
 
     # --- for the caller ---------------------------------------------------------------------------------------
 
@@ -172,7 +139,7 @@ class Client:
 
     def close(self) -> None:
         self._inbox.close()
-        self._context.destroy(linger=0)
+        self._connection.close()
 
     def __enter__(self) -> Client:
         return self
@@ -187,8 +154,8 @@ class Client:
 
     def _accept(self, topic: str, event: Event) -> None:
         beat = topic == HEARTBEAT.decode()
-        if beat and not self._replay_endpoint:
-            self._replay_endpoint = self._derive(event)
+        if beat:
+            self._connection.meet(event)
         if event["boot"] != self._boot:
             self._counts.boots += 1
             self._boot = event["boot"]
@@ -253,7 +220,7 @@ class Client:
             # A question may name 64 topics: for more, ask for all of ours and choose here.
             asked = fetch.topics if len(fetch.topics) <= 64 else self.topics
             question = {"request": "range", "first": fetch.next, "last": fetch.last, "topics": asked}
-            answer = self._ask(question)
+            answer = self._connection.ask(question)
             if answer is None:
                 fetch.failures += 1
                 if fetch.failures < 5 or self._silent():
@@ -281,37 +248,10 @@ class Client:
     def _silent(self) -> bool:
         return time.monotonic() - self._inbox.heard > 3
 
-    def _derive(self, beat: Event) -> str:
-        if self._endpoint.startswith("ipc://"):
-            return f"{self._endpoint}.replay"
-        host = urlsplit(self._endpoint).netloc.rpartition(":")[0]
-        return f"tcp://{host}:{beat['replay']}"
-
     def _ask_names(self) -> dict[str, str] | None:
-        answer = self._ask({"request": "names"}) if self._replay_endpoint else None
+        answer = self._connection.ask({"request": "names"})
         names = answer[0].get("names") if answer is not None else None
         return names if isinstance(names, dict) else None
-
-    def _ask(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]] | None:
-        if self._dealer is None:
-            self._dealer = self._socket(zmq.DEALER)
-            self._dealer.connect(self._replay_endpoint)
-        try:
-            self._dealer.send(json.dumps(question).encode(), zmq.NOBLOCK)
-        except zmq.Again:
-            return None
-        if not self._dealer.poll(round(ANSWER_S * 1000)):
-            self._dealer.close()  # an answer that comes later must not be taken for the next one's
-            self._dealer = None
-            return None
-        parts = self._dealer.recv_multipart()
-        head = json.loads(parts[0])
-        if head["reply"] == "busy":
-            time.sleep(min(1.0, float(head["retry_after_s"])))
-            return ({"next": question["first"]}, []) if "first" in question else None
-        if head["reply"] == "error":
-            return None
-        return head, parts[1:]
 
 
 @dataclass

@@ -106,7 +106,7 @@ def _next(endpoint: str) -> str:
 
 
 async def _forward(settings: StreamSettings, endpoint: str, replay: str, attached: bool) -> None:
-    from personsearch.runtime.fleet.cursor import Cursor, only_one
+    from personsearch.runtime.fleet.cursor import Cursor, only_forwarder
     from personsearch.runtime.fleet.ending import end
     from personsearch.runtime.fleet.feed import Feed
     from personsearch.runtime.fleet.forwarder import Forwarder
@@ -118,7 +118,7 @@ async def _forward(settings: StreamSettings, endpoint: str, replay: str, attache
     if settings.publish.keys:
         place = Path(settings.publish.keys)
         keys = (*load_key(place / f"{KEY}.key_secret", secret=True), load_key(place / "server.key")[0])
-    with only_one(folder), contextlib.closing(Feed(endpoint, replay, keys)) as feed:
+    with only_forwarder(folder), contextlib.closing(Feed(endpoint, replay, keys)) as feed:
         sinks: list[tuple[Sink, TlsSettings]] = []
         if fleet.nats:
             from personsearch.runtime.fleet.nats_sink import NatsSink
@@ -157,10 +157,11 @@ async def _share(settings: StreamSettings, fleet: FleetSettings) -> None:
     """The shared gallery, until cancelled."""
     from personsearch.core.bundle import read_manifest
     from personsearch.runtime.fleet.bucket import Bucket
-    from personsearch.runtime.fleet.gallery_sync import Embed, GallerySync
+    from personsearch.runtime.fleet.gallery_sync import GallerySync
     from personsearch.runtime.fleet.nats_connection import Hub
     from personsearch.runtime.fleet.sealing import load_group_key
     from personsearch.runtime.fleet.sink import plain
+    from personsearch.runtime.fleet.translation import Embed
     from personsearch.runtime.operations.erasers import erasers_of
     from personsearch.runtime.operations.place import Place, audit_of
     from personsearch.runtime.settings import default_bundle

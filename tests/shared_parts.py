@@ -15,10 +15,11 @@ from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
 from personsearch.runtime.decisions.gallery_file import enrol, load_or_begin
 from personsearch.runtime.fleet.bucket import Bucket
 from personsearch.runtime.fleet.ending import end
-from personsearch.runtime.fleet.gallery_sync import Embed, GallerySync
+from personsearch.runtime.fleet.gallery_sync import GallerySync
 from personsearch.runtime.fleet.nats_connection import Hub
 from personsearch.runtime.fleet.sealing import GroupKey
 from personsearch.runtime.fleet.sink import plain
+from personsearch.runtime.fleet.translation import Embed
 from personsearch.runtime.fleet_settings import NatsSettings
 from personsearch.runtime.operations.forget import Eraser
 from personsearch.runtime.operations.place import Place

@@ -21,7 +21,6 @@ annotated frame to its first right name, in stream seconds.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from figures import save_figures
 from names_across import override, owner_of
 from places import of_frames
 
@@ -151,9 +151,7 @@ def _main() -> int:
     for name, value in figures.items():
         print(f"{name}: {value}")
     if given.json:
-        words = [Path(w).name if Path(w).exists() else w for w in sys.argv[1:]]
-        content = {"command": " ".join(["python tests/sightings_street.py", *words]), **figures}
-        Path(given.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        save_figures(given.json, figures)
     return 0
 
 

@@ -12,7 +12,6 @@ followed. Both take turns every few frames. Decoding is left out. Times are of o
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from figures import save_figures
 from two_step import TURN, WORKING_POINT, TwoStep
 
 from personsearch.core.engines.searcher import BundleSearcher
@@ -83,9 +83,7 @@ def _main() -> int:
     for key, value in figures.items():
         print(f"{key}: {value}")
     if given.json:
-        words = [Path(word).name if Path(word).is_file() else word for word in sys.argv[1:]]
-        content = {"command": " ".join(["python tests/stream_ratio.py", *words]), **figures}
-        Path(given.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        save_figures(given.json, figures)
     return 0
 
 

@@ -12,7 +12,6 @@ evaluation of this project; times and their ratios to the first bundle are media
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from figures import save_figures
 from tqdm import tqdm
 
 from personsearch.core.engines.searcher import BundleSearcher
@@ -120,9 +120,7 @@ def _main() -> int:
             + " |"
         )
     if given.json:
-        words = [Path(word).name if Path(word).is_file() or word == given.data else word for word in sys.argv[1:]]
-        content = {"command": " ".join(["python tests/two_step.py", *words]), "systems": rows}
-        Path(given.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        save_figures(given.json, {"systems": rows})
     return 0
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+
+from personsearch.core.engines.protobuf import Field, fields, varint
 
 OPSET = 17  # what export writes: every engine of the last years reads it
 
@@ -22,45 +23,17 @@ def onnx_opset(path: Path) -> int:
     """Version of the standard operators; 0 if the file is not readable as ONNX."""
     try:
         data = path.read_bytes()
-        return max((_version(data, begin, end) for number, begin, end in _fields(data, 0, len(data)) if number == 8))
+        return max(_version(data, field) for field in fields(data) if field.number == 8)
     except (OSError, IndexError, ValueError):
         return 0
 
 
-def _version(data: bytes, begin: int, end: int) -> int:
+def _version(data: bytes, opset: Field) -> int:
     """An OperatorSetIdProto: 1 = domain, 2 = version."""
     domain, version = b"", 0
-    for number, start, stop in _fields(data, begin, end):
-        if number == 1:
-            domain = data[start:stop]
-        elif number == 2:
-            version, _ = _varint(data, start)
+    for field in fields(data, opset.begin, opset.end):
+        if field.number == 1:
+            domain = data[field.begin : field.end]
+        elif field.number == 2:
+            version, _ = varint(data, field.begin)
     return version if domain in (b"", b"ai.onnx") else 0
-
-
-def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(field number, begin, end) of a protocol-buffer message's fields."""
-    while at < end:
-        key, at = _varint(data, at)
-        if key & 7 == 2:
-            length, at = _varint(data, at)
-            yield key >> 3, at, at + length
-            at += length
-        elif key & 7 == 0:
-            start = at
-            _, at = _varint(data, at)
-            yield key >> 3, start, at
-        elif key & 7 in (1, 5):
-            at += 8 if key & 7 == 1 else 4
-        else:
-            raise ValueError("not a protocol-buffer message")
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at

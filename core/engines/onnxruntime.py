@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,9 +10,12 @@ import numpy as np
 
 from personsearch.core.bundle import EMBED, OUTPUTS, graph_file
 from personsearch.core.engines.interface import Outputs, Sources, Views
+from personsearch.core.engines.onnx_cut import cut_graph
 from personsearch.core.engines.onnx_opset import load_problem
 from personsearch.core.engines.tensorrt_library import RTX_INSTALL
 from personsearch.core.errors import EngineError
+
+FOUND = ("boxes", "scores", "count")  # the outputs that do not need the head
 
 
 class OnnxRuntimeEngine:
@@ -32,10 +36,13 @@ class OnnxRuntimeEngine:
 
         self._runtime, self._folder, self._device, self._threads = onnxruntime, folder, device, threads
         self.name = f"onnxruntime-{device}-{precision}"
-        self._model = self._session(graph_file(precision))
+        self._graph = graph_file(precision)
+        self._model = self._session(self._graph)
+        self._find: Any = None
         self._embed: Any = None
 
-    def _session(self, name: str) -> Any:
+    def _session(self, name: str, outputs: Sequence[str] = ()) -> Any:
+        """The graph of a file, or the part of it that leads to some of its outputs."""
         wanted = self.PROVIDERS[self._device]
         options = self._runtime.SessionOptions()
         options.log_severity_level = 3
@@ -52,7 +59,8 @@ class OnnxRuntimeEngine:
             raise EngineError(f"onnxruntime has no {wanted} here; install personsearch[gpu], or use another engine")
         path = self._folder / name
         try:
-            session = self._runtime.InferenceSession(str(path), options, providers=providers)
+            graph = cut_graph(path.read_bytes(), outputs) if outputs else str(path)
+            session = self._runtime.InferenceSession(graph, options, providers=providers)
         except Exception as error:
             raise EngineError(f"onnxruntime cannot load {load_problem(path, error)}") from None
         if session.get_providers()[0] != wanted:
@@ -83,9 +91,9 @@ class OnnxRuntimeEngine:
         return boxes, scores, embeddings, count
 
     def find(self, images: np.ndarray, sources: Sources = ()) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        options = self._runtime.RunOptions()  # the head is not on the way to these outputs, so it does not run
-        options.only_execute_path_to_fetches = True
-        boxes, scores, count = self._model.run(["boxes", "scores", "count"], {"images": images}, options)
+        if self._find is None:  # of its own: the whole graph would describe everybody for nothing
+            self._find = self._session(self._graph, FOUND)
+        boxes, scores, count = self._find.run(list(FOUND), {"images": images})
         return boxes, scores, count
 
     def describe(self, views: Views) -> np.ndarray | None:

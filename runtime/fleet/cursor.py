@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from personsearch.core.errors import UserError
 from personsearch.core.files import replace_file
+from personsearch.core.locks import only_one
 
 log = logging.getLogger("personsearch.fleet")
 EVENT_ID = re.compile(r"[0-9a-f]{32}-[0-9]{1,18}")
@@ -48,20 +46,8 @@ class Cursor:
             self._unsaved = event_id
 
 
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def only_forwarder(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Holds the folder of the positions. Raises UserError while another process does, or it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / "lock", "w")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); set another fleet.state") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder}: another process forwards these events; end it (the stream starts one by itself), "
-                "or set another fleet.state"
-            ) from None
-        yield
+    advice = "set another fleet.state"
+    taken = f"another process forwards these events; end it (the stream starts one by itself), or {advice}"
+    return only_one(folder / "lock", taken, advice)

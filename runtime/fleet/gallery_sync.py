@@ -15,29 +15,27 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from personsearch.core.errors import UserError
 from personsearch.core.redaction import redact
 from personsearch.runtime.decisions.gallery import Gallery
-from personsearch.runtime.decisions.gallery_copies import read_crop
 from personsearch.runtime.decisions.gallery_file import begin_gallery
 from personsearch.runtime.decisions.names import MAX_NAME
-from personsearch.runtime.decisions.person import EnrolledView, Person
+from personsearch.runtime.decisions.person import Person
 from personsearch.runtime.fleet.bucket import Bucket, BucketDown, Entry, held_key
 from personsearch.runtime.fleet.group import GroupView, gone_record, held_report, record_of
 from personsearch.runtime.fleet.reconcile import Known, known_of, reconcile
 from personsearch.runtime.fleet.sealing import GroupKey
-from personsearch.runtime.fleet.shared_record import Shared, Stamp, digest, inward, outward, sealed, without_pictures
+from personsearch.runtime.fleet.shared_record import Stamp, digest, inward, outward, sealed, without_pictures
 from personsearch.runtime.fleet.shared_state import Erased, SharedState, load_state
-from personsearch.runtime.operations.forget import Eraser, Forgotten, NothingToErase, forget, unfinished
+from personsearch.runtime.fleet.translation import Embed, Translator
+from personsearch.runtime.operations.forget import Eraser, forget
+from personsearch.runtime.operations.forget_gallery import Forgotten, NothingToErase, unfinished
 from personsearch.runtime.operations.place import Place
 
 log = logging.getLogger("personsearch.fleet")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 LOOK_S = 1.0  # at the gallery's file
 REPORT_S, AGAIN_S = 60.0, 60.0  # say what is held; try again what could not be finished
-Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # picture BGR uint8, boxes (N, 4) xyxy -> (N, D)
 
 
 @dataclass
@@ -62,17 +60,22 @@ class GallerySync:
         engine    begins what describes pictures of people who were enrolled with another model
         make      the bucket at the hub, if there is none"""
         self.place, self.box, self.bucket, self.key, self.pictures = place, box, bucket, key, pictures
-        self._erasers, self._engine, self._make = tuple(erasers), engine, make
+        self._erasers, self._make = tuple(erasers), make
         self.state: SharedState = load_state(place.gallery, bucket.group, place.model_hash)
         self.view = GroupView(key)
-        self.trouble, self.anew = "not connected yet", set[str]()
+        self.trouble = "not connected yet"
+        self._translator = Translator(place, box, bucket, key, pictures, engine)
         self._stamp: tuple[int, int, int] | None = None
         self._looked = False
         self._again = self._next_report = 0.0
         self._held: dict[str, int] = {}
         self._reported: bytes = b""
         self._told: set[str] = set()
-        self._failed: set[str] = set()  # records whose pictures cannot be described
+
+    @property
+    def anew(self) -> set[str]:
+        """Ids of people who must be enrolled anew, because no picture of them came along."""
+        return self._translator.anew
 
     async def run(self) -> None:
         pause = FIRST_PAUSE_S
@@ -116,7 +119,7 @@ class GallerySync:
                 return
             self._looked, self._stamp, self._again = not work.back, stamp, now + AGAIN_S
             await self._tell(work, entries)
-            await self._translate(entries)
+            await self._translator.run(self.view, entries)
         await self._report(now)
 
     def _file_stamp(self) -> tuple[int, int, int] | None:
@@ -256,48 +259,6 @@ class GallerySync:
             if seen is not None and seen.value:
                 await self.bucket.delete(record.header.key, seen)
 
-    async def _translate(self, entries: dict[str, Entry]) -> None:
-        """People whom the group has with another model: described anew from their pictures, if those came along. The
-        result is told to the group first, so that of many boxes with this model one is heard, and then taken from
-        there. Of those whom we have, name and details."""
-        model, anew = self.place.model_hash, set[str]()
-        embed: Embed | None = None
-        for person in sorted(self.view.ids() - self.view.forgotten()):
-            other, own = self.view.foreign(person, model), self.view.record(person, model)
-            if other is None or other.person is None or other.header.stamp <= self.view.latest(person, model)[1]:
-                continue
-            stamp = Stamp(self.view.highest(person) + 1, self.box)
-            if own is not None and own.person is not None:
-                said = replace(own.person, name=other.person.name, details=other.person.details)
-                if digest(said) != digest(own.person):
-                    await self._write(record_of(said, self.place, stamp), entries)
-                continue
-            mark = f"{other.header.key}/{other.header.version}"
-            if self._engine is None or mark in self._failed or not any(v.crop for v in other.person.views):
-                anew.add(person)
-                continue
-            try:
-                if embed is None:
-                    embed = await asyncio.to_thread(self._engine)
-                views = await asyncio.to_thread(_described, other.person.views, embed)
-            except Exception as error:
-                log.warning("%s cannot be described from pictures (%s)", person, redact(str(error))[:200])
-                views = ()
-            if not views:
-                self._failed.add(mark)
-                anew.add(person)
-                continue
-            made = replace(other.person, views=views, negatives=())
-            await self._write(record_of(made if self.pictures else without_pictures(made), self.place, stamp), entries)
-        for person in sorted(anew - self.anew):
-            log.warning("enrol anew: %s was enrolled with another model, and no picture came along", person)
-        self.anew = anew
-
-    async def _write(self, record: Shared, entries: dict[str, Entry]) -> None:
-        value = sealed(record, self.key)
-        if len(value) <= self.bucket.largest:
-            await self.bucket.write(record.header.key, value, entries.get(record.header.key))
-
     async def _report(self, now: float) -> None:
         """What is held here, for the centre; whenever that changed, and now and then."""
         held = {i: self.state.people[i].stamp.version if i in self.state.people else 0 for i in self._held}
@@ -336,16 +297,3 @@ def _distinct(person: Person) -> str:
     """The name with the id behind it."""
     mark = f" ({person.id})"
     return person.name if person.name.endswith(mark) else person.name[: MAX_NAME - len(mark)] + mark
-
-
-def _described(views: tuple[EnrolledView, ...], embed: Embed) -> tuple[EnrolledView, ...]:
-    found = []
-    for view in views:
-        picture = read_crop(view.crop) if view.crop is not None else None
-        if picture is None or view.crop is None:
-            continue
-        (row,) = embed(picture, np.array([view.crop.box], np.float32))
-        row = np.asarray(row, np.float32)
-        if np.isfinite(row).all() and float(np.linalg.norm(row)) > 0:
-            found.append(replace(view, embedding=row / np.float32(np.linalg.norm(row))))
-    return tuple(found)

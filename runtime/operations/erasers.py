@@ -7,7 +7,8 @@ from pathlib import Path
 
 from personsearch.runtime.history import folder
 from personsearch.runtime.operations import reviews
-from personsearch.runtime.operations.forget import Eraser, Forgotten
+from personsearch.runtime.operations.forget import Eraser
+from personsearch.runtime.operations.forget_gallery import Forgotten
 from personsearch.runtime.recording import files
 
 

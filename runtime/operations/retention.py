@@ -18,7 +18,8 @@ from personsearch.core.files import real_path
 from personsearch.runtime.decisions.gallery_file import locked
 from personsearch.runtime.decisions.gallery_keys import box_key, keys_file, load_keyring
 from personsearch.runtime.decisions.gallery_undo import read_changes, undo_file, write_changes
-from personsearch.runtime.operations.forget import Eraser, expired, forget, unfinished
+from personsearch.runtime.operations.forget import Eraser, expired, forget
+from personsearch.runtime.operations.forget_gallery import unfinished
 from personsearch.runtime.operations.place import Place
 
 log = logging.getLogger("personsearch.retention")

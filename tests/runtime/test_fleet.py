@@ -83,17 +83,22 @@ def test_a_hub_that_is_killed_midway_gets_every_event_once_and_in_order(
     assert forwarder.outages == 1
 
 
+def send_ten(folder: Path, settings: NatsSettings) -> None:
+    """A box that sends its first ten events to the hub, and ends."""
+    box = start_box(folder)
+    publish(box, range(10))
+    with forwarding(lambda _: NatsSink(settings, "box"), box, folder / "state"):
+        wait_for(lambda: position(folder, "nats") == 10)
+    box.close()
+
+
 def test_a_box_that_lost_its_positions_asks_the_hub_and_another_journal_begins_anew(
     tmp_path: Path, hub: Server
 ) -> None:
     url = f"nats://127.0.0.1:{hub.port}"
     settings = NatsSettings(url=url, create_stream=True)
-    first = start_box(tmp_path)
-    publish(first, range(10))
-    with forwarding(lambda _: NatsSink(settings, "box"), first, tmp_path / "state"):
-        wait_for(lambda: position(tmp_path, "nats") == 10)
+    send_ten(tmp_path, settings)
     (tmp_path / "state" / "nats.json").unlink()
-    first.close()
     second = start_box(tmp_path)  # started anew, with the same journal
     publish(second, range(10, 20))
     with forwarding(lambda _: NatsSink(settings, "box"), second, tmp_path / "state"):
@@ -113,11 +118,7 @@ def test_a_new_box_of_the_same_name_that_starts_with_an_empty_journal_sends_all_
 ) -> None:
     url = f"nats://127.0.0.1:{hub.port}"
     settings = NatsSettings(url=url, create_stream=True)
-    first = start_box(tmp_path)
-    publish(first, range(10))
-    with forwarding(lambda _: NatsSink(settings, "box"), first, tmp_path / "state"):
-        wait_for(lambda: position(tmp_path, "nats") == 10)
-    first.close()
+    send_ten(tmp_path, settings)
     second = start_box(tmp_path / "new machine")
     with forwarding(lambda _: NatsSink(settings, "box"), second, tmp_path / "new machine" / "state") as forwarder:
         wait_for(lambda: forwarder._next)  # it has looked for its place, and nothing has happened yet
@@ -130,11 +131,7 @@ def test_a_new_box_of_the_same_name_that_starts_with_an_empty_journal_sends_all_
 def test_a_journal_that_has_forgotten_everything_goes_on_behind_what_was_sent(tmp_path: Path, hub: Server) -> None:
     url = f"nats://127.0.0.1:{hub.port}"
     settings = NatsSettings(url=url, create_stream=True)
-    box = start_box(tmp_path)
-    publish(box, range(10))
-    with forwarding(lambda _: NatsSink(settings, "box"), box, tmp_path / "state"):
-        wait_for(lambda: position(tmp_path, "nats") == 10)
-    box.close()
+    send_ten(tmp_path, settings)
     with contextlib.closing(sqlite3.connect(tmp_path / "events.journal")) as database, database:
         database.execute("delete from events")
     box = start_box(tmp_path)

@@ -34,8 +34,10 @@ from personsearch.runtime.delivery.events import encode_text
 from personsearch.runtime.delivery.journal import Journal
 from personsearch.runtime.delivery.publisher import Publisher
 from personsearch.runtime.operations import forget as forgetting
+from personsearch.runtime.operations import forget_gallery
 from personsearch.runtime.operations.audit import AuditLog, entries, verify
-from personsearch.runtime.operations.forget import Eraser, Forgotten, forget, unfinished
+from personsearch.runtime.operations.forget import Eraser, forget
+from personsearch.runtime.operations.forget_gallery import Forgotten, unfinished
 from personsearch.runtime.operations.place import Place
 from personsearch.runtime.operations.reload import Reloader
 from personsearch.runtime.operations.retention import Retention
@@ -163,7 +165,9 @@ def test_an_interrupted_erasure_goes_on_where_it_was(
         enrol(place.gallery, *FILE, name, [EnrolledView(look(number))])
     gallery_copies.backup(place.gallery, *FILE, tmp_path / "backup")
     journal_of(tmp_path / "events.journal", event(NAME), event("Bo", NAME)).close()
-    owner, step = (Keyring, "save") if after == "keyring.save" else (forgetting, after)
+    owner, step = {"keyring.save": (Keyring, "save"), "erase_person": (forgetting, after)}.get(
+        after, (forget_gallery, after)
+    )
     real = getattr(owner, step)
 
     class Killed(BaseException):

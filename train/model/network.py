@@ -123,10 +123,14 @@ class PersonSearch(nn.Module):
         if sizes is not None:
             pixels = images.to(self.projection.weight.dtype).permute(0, 3, 1, 2)
             return self.stem(pixels, sizes)  # type: ignore[call-arg]
+        return self.stem(self.pixels(images))
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Frames uint8 (B, H, W, 3) on the canvas -> (B, 3, H, W) in the weights' type."""
         if images.shape[1:] != (*self.canvas, 3):
             raise ValueError(f"images must be (B, {self.canvas[0]}, {self.canvas[1]}, 3), got {tuple(images.shape)}")
         # As they lie in memory, the frames are channels_last, which convolutions like best.
-        return self.stem(images.to(self.projection.weight.dtype).permute(0, 3, 1, 2))
+        return images.to(self.projection.weight.dtype).permute(0, 3, 1, 2)
 
     def crop(self, feature: Tensor, boxes: list[Tensor]) -> Tensor:
         """RoIAlign (not aligned, sampling ratio 2): boxes per image -> (N, C, h, w)."""
@@ -205,9 +209,13 @@ class PersonSearch(nn.Module):
 
     @torch.no_grad()
     def search(
-        self, images: Tensor, min_score: float | None = None, sizes: Sequence[tuple[int, int]] | None = None
-    ) -> list[Found]:
-        """Detect and embed: images and sizes as for `features` -> one `Found` per image, falling scores."""
+        self, images: Tensor, min_score: float | None = None, sizes: Sequence[tuple[int, int]] | None = None,
+        describe: bool = True,
+    ) -> list[Found]:  # fmt: skip
+        """Detect and embed: images and sizes as for `features` -> one `Found` per image, falling scores.
+
+        describe  False with roi.score: rpn leaves the head out, and the embeddings have width 0
+        """
         roi = self.settings.roi
         min_score = roi.min_score if min_score is None else min_score
         pyramid, feature = self.features(images, sizes)
@@ -217,6 +225,8 @@ class PersonSearch(nn.Module):
             proposals = self.refine(feature, proposals, sizes)
         if roi.score == "rpn":  # the proposals are the detections: the others need no description
             proposals = [(boxes[score >= min_score], score[score >= min_score]) for boxes, score in proposals]
+            if not describe:
+                return [Found(boxes, score, boxes.new_zeros(len(boxes), 0)) for boxes, score in proposals]
         vectors = self.head(self.crop(feature, [p[0] for p in proposals]))
         scores, deltas, embeddings = self.person(vectors).softmax(1)[:, 1], self.box(vectors), self.embed(vectors)
         found, begin = [], 0
@@ -243,7 +253,10 @@ class PersonSearch(nn.Module):
         self, images: Tensor, boxes: list[Tensor], sizes: Sequence[tuple[int, int]] | None = None
     ) -> Tensor:
         """Embeddings of given boxes (queries, enrolment): per image (n, 4) on the canvas -> (sum of n, D)."""
-        _, feature = self.features(images, sizes)
+        if isinstance(self.stem, CSPStem) and self.stem.pixels:  # people are cut out of the frames themselves
+            feature = self.pixels(images)
+        else:
+            _, feature = self.features(images, sizes)
         return self.embed(self.head(self.crop(feature, boxes)))
 
 

@@ -20,13 +20,21 @@ class TorchSearcher:
         self.dimensions = network.settings.identity.dimensions
 
     def detect(self, images: Sequence[np.ndarray], min_score: float) -> list[Detections]:
+        return self._search(images, min_score, describe=True)
+
+    def find(self, images: Sequence[np.ndarray], min_score: float) -> list[Detections]:
+        """As `detect`; where the RPN alone says who is a person (roi.score: rpn), the embeddings have width 0."""
+        return self._search(images, min_score, describe=False)
+
+    def _search(self, images: Sequence[np.ndarray], min_score: float, describe: bool) -> list[Detections]:
         if not images:
             return []
         if isinstance(self.fit, Sides) and len(images) > 1:  # each alone, so that none is padded for another's size
-            return [found for image in images for found in self.detect([image], min_score)]
+            return [found for image in images for found in self._search([image], min_score, describe)]
         batch, scales, sizes = self._batch(images)
         results = []
-        for image, scale, found in zip(images, scales, self.network.search(batch, min_score, sizes), strict=True):
+        all_found = self.network.search(batch, min_score, sizes, describe)
+        for image, scale, found in zip(images, scales, all_found, strict=True):
             h, w = image.shape[:2]
             boxes = np.clip(found.boxes.cpu().numpy() / scale, 0, [w, h, w, h])
             results.append(Detections(boxes, found.scores.cpu().numpy(), found.embeddings.cpu().numpy()))
