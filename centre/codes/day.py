@@ -65,6 +65,7 @@ class DayCodes:
         with self._lock:
             keys, wanted = self.keys, count
             if mask is not None:
+                mask = mask[: len(keys)]  # some may have been removed since
                 left = int(mask.sum())
                 if left <= count:
                     found = keys[: len(mask)][mask]

@@ -35,12 +35,12 @@ UTC = datetime.timezone.utc
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """Where a stay stands in the database."""
+class Candidates:
+    """Where stays stand in the database: the columns of their keys."""
 
-    day: datetime.date
-    boot: UUID
-    sequence: int
+    days: list[datetime.date]
+    boots: list[UUID]
+    sequences: list[int]
 
 
 class Codes:
@@ -97,30 +97,28 @@ class Codes:
     async def candidates(
         self, query: np.ndarray, model: str, since: datetime.datetime | None, until: datetime.datetime | None,
         places: Sequence[tuple[str, str | None]], count: int,
-    ) -> list[Candidate]:  # fmt: skip
+    ) -> Candidates:  # fmt: skip
         """About so many stays that may be the most like the query (D,), of those that overlap a time to a second and
         were in one of these places: boxes and, if not None, their cameras; none: everywhere."""
         allowed = self._allowed(places)
-        asked = [
-            (day, codes, _mask(codes.keys, day, since, until, allowed))
-            for (day, m), codes in self.parts.items() if m == model and codes.dimensions == len(query)
-        ]  # fmt: skip
-        left = [len(codes) if mask is None else int(mask.sum()) for _, codes, mask in asked]
-        total = max(1, sum(left))
+        days = [(day, c) for (day, m), c in self.parts.items() if m == model and c.dimensions == len(query)]
+        masks = await asyncio.gather(*[self._run(_mask, c.keys, day, since, until, allowed) for day, c in days])
+        left = [len(c) if mask is None else int(mask.sum()) for (_, c), mask in zip(days, masks, strict=True)]
+        total = sum(left)
+        if not total:
+            return Candidates([], [], [])
         found = await asyncio.gather(*[
             self._run(codes.nearest, query, LEAST + 2 * count * n // total, mask)
-            for (_, codes, mask), n in zip(asked, left, strict=True) if n
+            for (_, codes), mask, n in zip(days, masks, left, strict=True)
         ])  # fmt: skip
-        days = [part for part, n in zip(asked, left, strict=True) if n]
-        if not days:
-            return []
         keys, cosines = (np.concatenate([one[i] for one in found]) for i in (0, 1))
         which = np.repeat(np.arange(len(days)), [len(one[0]) for one in found])
         best = np.argsort(-cosines, kind="stable")[: max(count, int(np.isinf(cosines).sum()))]
-        return [
-            Candidate(days[n][0], days[n][1].boots[int(key["boot"])], int(key["sequence"]))
-            for n, key in zip(which[best].tolist(), keys[best], strict=True)
-        ]  # fmt: skip
+        which, boots = which[best].tolist(), keys["boot"][best].tolist()
+        return Candidates(
+            [days[n][0] for n in which], [days[n][1].boots[b] for n, b in zip(which, boots, strict=True)],
+            keys["sequence"][best].tolist(),
+        )  # fmt: skip
 
     # --- as the database has it ------------------------------------------------------------------------------------
 

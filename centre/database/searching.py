@@ -113,8 +113,8 @@ async def search(
     if not exact:
         places, count = wanted.places(), max(settings.reranked, limit)
         few = await codes.candidates(query, model, wanted.since, wanted.until, places, count)
-        source, parameters = CANDIDATES, {"reranked": len(few)}
-        keys = [[c.day for c in few], [c.boot for c in few], [c.sequence for c in few]]
+        source, parameters = CANDIDATES, {"reranked": len(few.days)}
+        keys = [few.days, few.boots, few.sequences]
     condition, given = wanted.condition()
     statement = sql.SQL(
         "select {}, described from {} where model = %s and {} order by described::halfvec({}) <=> %s limit %s"

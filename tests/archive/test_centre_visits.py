@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -71,7 +72,11 @@ def rows(dsn: str) -> dict[str, list[Any]]:
 
 
 def plain(found: dict[str, list[Any]]) -> dict[str, list[str]]:
-    return {table: [str(row[1:]) for row in content] for table, content in found.items()}
+    """Without what each writing has of its own: its transaction and its boot."""
+    return {
+        table: [str([value for value in row[1:] if not isinstance(value, UUID)]) for row in content]
+        for table, content in found.items()
+    }  # fmt: skip
 
 
 def test_the_centres_search_finds_visits_of_an_archive_and_says_in_which_video(tmp_path: Path, dsn: str) -> None:

@@ -83,8 +83,9 @@ def test_codes_are_as_the_database_is_whoever_writes_or_deletes(dsn: str) -> Non
             await codes.sync(connection)
             assert [len(numbers) for _, numbers in here(codes)] == [5]
             near = await codes.candidates(looks(4), MODEL, None, None, [("hall", "door")], 5)
-            assert (uuid.UUID(box.boot), 4) in {(c.boot, c.sequence) for c in near}
-            assert await codes.candidates(looks(4), MODEL, None, None, [("hall", "attic")], 5) == []
+            assert (uuid.UUID(box.boot), 4) in zip(near.boots, near.sequences, strict=True)
+            nobody = await codes.candidates(looks(4), MODEL, None, None, [("hall", "attic")], 5)
+            assert nobody.sequences == []
             await forget(connection, ADA)
             await codes.sync(connection)
             assert [numbers for _, numbers in here(codes)] == [[3, 4, 5]]
