@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
+import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,10 +27,12 @@ from personsearch.centre.codes.day import KEY, DayCodes
 from personsearch.centre.receiving.incoming import Incoming
 
 Part = tuple[datetime.date, str]  # day and model
-Row = tuple[UUID, int, str, str, datetime.datetime, datetime.datetime]  # boot, sequence, box, camera, started, ended
 LEAST = 50  # candidates of each day, however small
 READ = 5000  # rows at a time
-COLUMNS = "boot, sequence, box, camera, started, ended, halfvec_send(described)"
+COLUMNS = (
+    "boot, sequence, box, camera, extract(epoch from started)::float8, extract(epoch from ended)::float8, "
+    "halfvec_send(described)"
+)
 HEADER = 4  # bytes of a halfvec before its numbers
 UTC = datetime.timezone.utc
 
@@ -74,17 +77,19 @@ class Codes:
                     codes = self.parts[part] = DayCodes(vectors.shape[1], 0)
                 if codes is not None and codes.version == version - 1:
                     rows = [
-                        (UUID(s.boot), s.sequence, s.box, str(s.event["camera"]), s.started, s.ended) for s in those
-                    ]
+                        (UUID(s.boot), s.sequence, s.box, str(s.event["camera"]), s.started.timestamp(),
+                         s.ended.timestamp())
+                        for s in those if s.started is not None and s.ended is not None
+                    ]  # fmt: skip
                     await self._run(codes.add, self._keys(part[0], codes, rows), vectors)
                     codes.version = version
 
     async def sync(self, connection: AsyncConnection[Any]) -> None:
         """All that is not as the database has it; the latest days first. Raises psycopg.Error."""
-        rows = await (await connection.execute(
-            "select day, model, dimensions, version from stay_versions order by day desc, model"
-        )).fetchall()  # fmt: skip
-        async with self._changing:
+        async with self._changing:  # else a day that the intake begins now would seem to be gone
+            rows = await (await connection.execute(
+                "select day, model, dimensions, version from stay_versions order by day desc, model"
+            )).fetchall()  # fmt: skip
             for part in self.parts.keys() - {(day, model) for day, model, _, _ in rows}:
                 del self.parts[part]
         for day, model, dimensions, version in rows:
@@ -171,12 +176,13 @@ class Codes:
         await self._run(codes.add, keys, np.frombuffer(packed, ">f2").reshape(len(rows), codes.dimensions))
 
     def _keys(self, day: datetime.date, codes: DayCodes, rows: Sequence[Any]) -> np.ndarray:
-        """(N,) KEY; times in seconds from midnight, the start rounded down and the end up."""
+        """(N,) KEY of rows of boot, sequence, box, camera, start and end in unix seconds; there, times are in seconds
+        from midnight, the start rounded down and the end up."""
         midnight = _midnight(day).timestamp()
         return np.array(
             [
                 (codes.boot_number(boot), sequence, self._places.setdefault((box, camera), len(self._places)),
-                 np.floor(started.timestamp() - midnight), np.ceil(ended.timestamp() - midnight))
+                 math.floor(started - midnight), math.ceil(ended - midnight))
                 for boot, sequence, box, camera, started, ended, *_ in rows
             ],
             KEY,
