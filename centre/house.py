@@ -13,6 +13,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from personsearch.centre.access import Keys
+from personsearch.centre.codes.table import Codes
 from personsearch.centre.database.days import Days
 from personsearch.centre.database.forgetting import forget
 from personsearch.centre.database.pool import pool_of
@@ -28,6 +29,7 @@ from personsearch.runtime.operations.audit import AuditLog
 
 log = logging.getLogger("personsearch.centre")
 TIDY_EVERY_S = 600.0
+SYNC_EVERY_S = 2.0  # so late are stays of an archive found by a search through the codes
 
 
 class House:
@@ -42,11 +44,12 @@ class House:
         self.audit.check()
         self.pool = pool_of(dsn, settings.database.connections)
         self.days = Days(settings.retention.days)
+        self.codes = Codes()
         self.group_keys = {group.group: load_group_key(group.key) for group in settings.groups}
         boxes = frozenset([*settings.boxes, *(box for group in settings.groups for box in group.boxes)])
         self.intake = Intake(
-            Hub(settings.nats, settings.name, "nats"), self.pool, self.days, settings.name,
-            boxes if settings.boxes else frozenset(), list(self.group_keys.values()),
+            Hub(settings.nats, settings.name, "nats"), self.pool, self.days, self.codes,
+            settings.name, boxes if settings.boxes else frozenset(), list(self.group_keys.values()),
         )  # fmt: skip
         self.galleries = {
             group.group: GroupGallery(
@@ -65,10 +68,12 @@ class House:
             yield
         finally:
             await end(*tasks)
+            self.codes.close()
             await self.pool.close(2)
 
     def _jobs(self) -> list[Coroutine[Any, Any, None]]:
-        return [self.intake.run(), self._tidy(), *(gallery.run() for gallery in self.galleries.values())]
+        galleries = [gallery.run() for gallery in self.galleries.values()]
+        return [self.intake.run(), self._tidy(), self._keep_codes(), *galleries]
 
     async def _tidy(self) -> None:
         """Days whose time is over, and old entries of the audit log."""
@@ -87,11 +92,25 @@ class House:
                 log.exception("what is too old could not be removed")
             await asyncio.sleep(TIDY_EVERY_S)
 
+    async def _keep_codes(self) -> None:
+        """The codes as the database is: read at the start, then what other programs have changed."""
+        while True:
+            try:
+                async with self.pool.connection() as connection:
+                    await self.codes.sync(connection)
+            except (psycopg.Error, PoolTimeout) as error:
+                log.warning("the codes for searching could not be read: %s", " ".join(str(error).split())[:200])
+            except Exception:
+                log.exception("the codes for searching could not be read")
+            await asyncio.sleep(SYNC_EVERY_S)
+
     async def erase(self, person: str) -> None:
         """Somebody, by id, in the database, whose later events are not taken either. Raises UserError."""
         try:
             async with self.pool.connection() as connection:
                 done = await forget(connection, person)
+                if self.codes.ready:  # else they are being read, from what there is now
+                    await self.codes.sync(connection)
         except (psycopg.Error, PoolTimeout) as error:
             raise UserError(f"the database takes nothing ({type(error).__name__}); try again later") from None
         if any(done.values()):

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from personsearch.centre.settings import CentreSettings
     from personsearch.runtime.fleet_settings import NatsSettings
 
-PACKAGES = ("fastapi", "uvicorn", "psycopg", "psycopg_pool", "pgvector", "alembic", "sqlalchemy", "nats", "starlette")
+PACKAGES = (
+    "fastapi", "uvicorn", "psycopg", "psycopg_pool", "pgvector", "faiss", "alembic", "sqlalchemy", "nats", "starlette",
+)  # fmt: skip
 COMMANDS = ("serve", "check", "add-key", "remove-key", "list-keys", "write-config")
 
 

@@ -62,9 +62,7 @@ class GroupSettings(Settings):
 
 class SearchSettings(Settings):
     exact_below: int = Field(50_000, ge=0, le=10_000_000)  # stays that a filter may leave for an exact search
-    ef: int = Field(100, ge=1, le=1000)  # of HNSW: candidates that are followed in each day's index
-    candidates: int = Field(4, ge=1, le=100)  # times `limit` that are ranked again exactly
-    most_scanned: int = Field(20_000, ge=1000, le=10_000_000)  # by an index, for a filter that leaves little
+    reranked: int = Field(2000, ge=100, le=100_000)  # stays whose codes are nearest, which are compared exactly
 
 
 class WaySettings(Settings):

@@ -8,7 +8,8 @@ to some of 100 boxes with four cameras each. A stay is its person's vector and n
 spectrum, as embeddings have; the command prints how alike stays of one person and of two are. Queries are further views
 of people. `cpu_ms` is the processor time that the server took for a search, which a busy machine does not change.
 --street says of how many stays these are a part: with --stays 333333 --days 1 --street 10000000 one day of ten million.
-A database that this command has filled is asked at once.
+A database that this command has filled (--folder keeps it) is asked at once. With --exact-queries 5 the exact answers,
+which take seconds each of ten million stays, are asked for so many queries only, and recall is of these.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ import numpy as np
 from centre_parts import postgres
 from pgvector import HalfVector
 
+from personsearch.centre.codes.table import Codes
 from personsearch.centre.database.days import Days
+from personsearch.centre.database.embedded import database
 from personsearch.centre.database.migrate import migrate
 from personsearch.centre.database.pool import Pool, pool_of
 from personsearch.centre.database.searching import Filter, search
-from personsearch.centre.settings import SearchSettings
+from personsearch.centre.settings import DatabaseSettings, SearchSettings
 
 MODEL, DIMENSIONS = "0123456789abcdef", 256
 BOXES, CAMERAS, VISITS = 100, 4, 8  # visits of one person, on average
@@ -48,6 +51,10 @@ TYPES = (
     "date", "uuid", "int8", "text", "text", "text", "text", "text", "timestamptz", "timestamptz", "int4", "int4",
     "float4", "text", "halfvec",
 )  # fmt: skip
+COUNTS = (
+    "insert into tallies select day, box, camera, model, count(*) from stays where day = %s group by 1, 2, 3, 4",
+    "insert into stay_versions select day, model, max(vector_dims(described)) from stays where day = %s group by 1, 2",
+)
 UTC = datetime.timezone.utc
 
 
@@ -71,32 +78,37 @@ class Street:
 
 
 async def fill(pool: Pool, street: Street, days: list[datetime.date], stays: int) -> dict[str, float]:
-    """Rows first, then the indexes, day by day: how an archive is taken in."""
-    book, rows_s, index_s = Days(4000), 0.0, 0.0
+    """Day by day, in bulk."""
+    start = time.monotonic()
     async with pool.connection() as connection:
-        await connection.execute("set maintenance_work_mem = '1GB'")  # with less the index of a large day takes hours
-        await book.make(connection, days)
+        await Days(4000).make(connection, days)
         for n, day in enumerate(days):
             count = stays * (n + 1) // len(days) - stays * n // len(days)
             who = street.random.integers(len(street.people), size=count)
-            start = time.monotonic()
             statement = f"copy stays ({COLUMNS}) from stdin with (format binary)"
             async with connection.cursor() as cursor, cursor.copy(statement) as copy:
                 copy.set_types(TYPES)
                 for row in _rows(street, who, day):
                     await copy.write_row(row)
-            await connection.execute(
-                "insert into tallies select day, box, camera, model, count(*) from stays where day = %s "
-                "group by day, box, camera, model",
-                [day],
-            )
-            rows_s, start = rows_s + time.monotonic() - start, time.monotonic()
-            await book.index(connection, day, MODEL, DIMENSIONS)
-            index_s += time.monotonic() - start
-        await connection.execute("analyze")
+            for statement in COUNTS:
+                await connection.execute(statement, [day])
+        await connection.execute("vacuum analyze stays")
         size = await (await connection.execute("select pg_database_size(current_database())")).fetchone()
     assert size is not None
-    return {"rows_s": round(rows_s, 1), "index_s": round(index_s, 1), "bytes_a_stay": round(size[0] / stays)}
+    return {"fill_s": round(time.monotonic() - start, 1), "bytes_a_stay": round(size[0] / stays)}
+
+
+async def read_codes(pool: Pool) -> tuple[Codes, dict[str, float]]:
+    """As the centre does at its start: seconds by the clock and of this process's processor time, and bytes."""
+    codes, before, wall, cpu = Codes(), _resident(), time.monotonic(), time.process_time()
+    async with pool.connection() as connection:
+        await codes.sync(connection)
+    cost = {"read_s": round(time.monotonic() - wall, 1), "read_cpu_s": round(time.process_time() - cpu, 1)}
+    return codes, {"codes": len(codes), **cost, "resident_mb": round((_resident() - before) / 1e6)}
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _rows(street: Street, who: np.ndarray, day: datetime.date) -> Iterator[tuple[Any, ...]]:
@@ -118,50 +130,55 @@ def _rows(street: Street, who: np.ndarray, day: datetime.date) -> Iterator[tuple
 
 @contextlib.contextmanager
 def clocked(connection: Any, count: int, into: dict[str, Any], name: str) -> Iterator[None]:
-    """Notes what one of so many searches took of the server's processor, in ms; only where it runs on this machine."""
-    clock = Path(f"/proc/{connection.info.backend_pid}/schedstat")
+    """Notes what one of so many searches took of processors, in ms: of the server, if it runs on this machine, and of
+    this process."""
+    clock, own = Path(f"/proc/{connection.info.backend_pid}/schedstat"), time.process_time()
     start = int(clock.read_text().split()[0]) if clock.exists() else 0
     yield
+    into[f"{name}_here"] = round(1000 * (time.process_time() - own) / count, 2)
     if clock.exists():
-        into[name] = round((int(clock.read_text().split()[0]) - start) / 1e6 / count, 2)
+        into[f"{name}_server"] = round((int(clock.read_text().split()[0]) - start) / 1e6 / count, 2)
 
 
 async def exact_answers(
-    connection: Any, queries: np.ndarray, wanted: Filter
+    connection: Any, codes: Codes, queries: np.ndarray, wanted: Filter
 ) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """Of each query: the ten most alike, and how much; and what that took."""
     cost: dict[str, Any] = {}
     with clocked(connection, len(queries), cost, "exact_cpu_ms"):
-        found = [await search(connection, q, MODEL, wanted, 10, SearchSettings(), exact=True) for q in queries]
+        found = [await search(connection, q, MODEL, wanted, 10, SearchSettings(), codes, True) for q in queries]
     true = [{hit["sighting"]: hit["similarity"] for hit in one.hits} for one in found]
     return true, {"among": found[0].among, **cost}
 
 
 async def measure(
-    connection: Any, queries: np.ndarray, true: list[dict[str, float]], wanted: Filter, settings: SearchSettings
-) -> dict[str, Any]:
-    """Of one way of asking: recall@10 against the exact answer, also of what is near alone, rows, and milliseconds."""
-    for query in queries[:5]:  # what has to be read from the disk is read
-        await search(connection, query, MODEL, wanted, 10, settings)
-    rows, times, ways, cost = 0, [], 0, {}  # type: int, list[float], int, dict[str, Any]
+    connection: Any, codes: Codes, queries: np.ndarray, true: list[dict[str, float]], wanted: Filter,
+    settings: SearchSettings,
+) -> dict[str, Any]:  # fmt: skip
+    """Of one way of asking: recall@10 against the exact answers that there are, also of what is near alone, and ms."""
+    for query in queries[:20]:  # what has to be read from the disk is read
+        await search(connection, query, MODEL, wanted, 10, settings, codes)
+    times, ways, cost = [], 0, {}  # type: list[float], int, dict[str, Any]
     right: list[tuple[bool, bool]] = []  # of each true hit: was it found, is it near?
     with clocked(connection, len(queries), cost, "cpu_ms"):
-        for query, those in zip(queries, true, strict=True):
+        for n, query in enumerate(queries):
             start = time.monotonic()
-            found = await search(connection, query, MODEL, wanted, 10, settings)
+            found = await search(connection, query, MODEL, wanted, 10, settings, codes)
             times.append(1000 * (time.monotonic() - start))
             here = {hit["sighting"] for hit in found.hits}
-            right += [(sighting in here, similarity >= NEAR) for sighting, similarity in those.items()]
-            rows += len(found.hits)
+            right += [(sighting in here, similarity >= NEAR) for sighting, similarity in _of(true, n).items()]
             ways += found.exact
     near = [found for found, is_near in right if is_near]
     return {
-        "recall_at_10": round(sum(found for found, _ in right) / max(1, len(right)), 4),
+        "true": len(right), "recall_at_10": round(sum(found for found, _ in right) / max(1, len(right)), 4),
         "near": len(near), "recall_near": round(sum(near) / max(1, len(near)), 4),
-        "rows": round(rows / len(queries), 2),
         "exact": ways == len(queries), **cost, "ms_p50": round(float(np.median(times)), 1),
         "ms_p95": round(float(np.quantile(times, 0.95)), 1),
     }  # fmt: skip
+
+
+def _of(true: list[dict[str, float]], n: int) -> dict[str, float]:
+    return true[n] if n < len(true) else {}
 
 
 async def run(dsn: str, given: argparse.Namespace) -> dict[str, Any]:
@@ -181,36 +198,31 @@ async def run(dsn: str, given: argparse.Namespace) -> dict[str, Any]:
         queries = street.views(street.random.integers(len(street.people), size=given.queries))
         end = datetime.datetime.combine(today, datetime.time(23, 59), UTC)
         middle = end - datetime.timedelta(days=given.days // 2)
+        half = tuple(f"box{n}" for n in range(BOXES // 2))
         filters = {
             "all": Filter(), "a day": Filter(middle - datetime.timedelta(days=1), middle),
-            "a box": Filter(boxes=("box7",)), "a camera, three days": Filter(
-                middle - datetime.timedelta(days=3), middle, cameras=("box7/c1",)
-            ),
+            "a box": Filter(boxes=("box7",)), "half of the boxes": Filter(boxes=half),
+            "a camera, three days": Filter(middle - datetime.timedelta(days=3), middle, cameras=("box7/c1",)),
         }  # fmt: skip
         if given.days == 1:
-            filters = {"all": Filter()}
+            filters = {"all": Filter(), "half of the boxes": Filter(boxes=half)}
+        codes, result["codes"] = await read_codes(pool)
+        print(json.dumps(result["codes"]), flush=True)
         result["searches"] = []
         async with pool.connection() as connection:
             await connection.execute("set max_parallel_workers_per_gather = 0")  # all of the time is one process's
             for name, wanted in filters.items():
-                result["searches"] += await _measured(connection, name, wanted, queries, given.ef)
+                true, cost = await exact_answers(connection, codes, queries[: given.exact_queries], wanted)
+                for below, reranked in ((SearchSettings().exact_below, 2000), *((0, n) for n in given.reranked)):
+                    settings = SearchSettings(exact_below=below, reranked=reranked)
+                    row = {"filter": name, "chosen": bool(below), "reranked": reranked, **cost}
+                    row |= await measure(connection, codes, queries, true, wanted, settings)
+                    result["searches"].append(row)
+                    print(json.dumps(row), flush=True)
+        codes.close()
     finally:
         await pool.close()
     return result
-
-
-async def _measured(
-    connection: Any, name: str, wanted: Filter, queries: np.ndarray, efs: list[int]
-) -> list[dict[str, Any]]:
-    true, cost = await exact_answers(connection, queries, wanted)
-    rows = []
-    for below, ef in ((SearchSettings().exact_below, 100), *((0, ef) for ef in efs)):
-        settings = SearchSettings(exact_below=below, ef=ef)
-        row = {"filter": name, "chosen": bool(below), "ef": ef, **cost}
-        row |= await measure(connection, queries, true, wanted, settings)
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    return rows
 
 
 def _alike(street: Street) -> dict[str, float]:
@@ -229,11 +241,17 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--street", type=int, default=0, help="stays of which these are a part (default: all)")
     parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--ef", type=int, nargs="*", default=[40, 100, 200])
+    parser.add_argument("--exact-queries", type=int, default=1000, help="of these, that are asked exactly, too")
+    parser.add_argument("--reranked", type=int, nargs="*", default=[1000, 2000, 5000])
+    parser.add_argument("--folder", default="", help="where a database that comes along is kept (default: nowhere)")
     parser.add_argument("--dsn", default="", help="of an empty database (default: one that comes along)")
     parser.add_argument("--json", default="", metavar="FILE")
     given = parser.parse_args()
-    with contextlib.nullcontext(given.dsn) if given.dsn else postgres() as dsn:
+    if given.folder:
+        source = database(DatabaseSettings(folder=given.folder))
+    else:
+        source = contextlib.nullcontext(given.dsn) if given.dsn else postgres()
+    with source as dsn:
         migrate(dsn)
         result = asyncio.run(run(dsn, given))
     if given.json:

@@ -49,6 +49,7 @@ def _intake(house: House) -> Iterator[Metric]:
     yield _by("centre_events_left_out", "Events that are not kept", "cause", counts.left_out)
     yield _counter("centre_intake_outages", "Times that hub or database were away", counts.outages)
     yield _counter("centre_store_seconds", "Time spent writing", counts.seconds)
+    yield _gauge("centre_codes", "Stays whose codes are in memory", len(house.codes))
     yield _counter("centre_days_dropped", "Days whose time was over", house.dropped_days)
     if counts.waiting >= 0:
         yield _gauge("centre_events_waiting", "Events that the hub has for the centre", counts.waiting)

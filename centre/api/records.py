@@ -32,7 +32,7 @@ class Search(Asked):
     cameras: list[Place] = Field([], max_length=1000)
     limit: int = Field(20, ge=1, le=MOST_HITS)
     least_similarity: float = Field(-1.0, ge=-1, le=1)
-    exact: bool | None = Field(None, description="true or false: do not choose between exact search and index")
+    exact: bool | None = Field(None, description="true or false: do not choose between exact search and one by codes")
 
     @model_validator(mode="after")
     def _one_question(self) -> Search:

@@ -84,7 +84,8 @@ async def look_for(house: HouseOf, by: By, asked: Search) -> dict[str, Any]:
                 raise HTTPException(422, "an embedding of zeros shows nobody")
             model = str(asked.model)
             vector, _ = await of_embedding(connection, given, model, asked.camera or "")
-        found = await search(connection, vector, model, wanted, asked.limit, house.settings.search, asked.exact)
+        settings, codes = house.settings.search, house.codes
+        found = await search(connection, vector, model, wanted, asked.limit, settings, codes, asked.exact)
         people = await visits.people_of(connection, [hit["sighting"] for hit in found.hits])
     hits = [
         {**hit, "person": people.get(hit["sighting"], hit["person"])}

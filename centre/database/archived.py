@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, sql
 
 from personsearch.centre.database.days import Days
 from personsearch.centre.database.forgetting import delete_stays, vacuum
-from personsearch.centre.database.store import make_room, write_stays
+from personsearch.centre.database.store import write_stays
 from personsearch.centre.receiving.incoming import Incoming
 
 
@@ -32,12 +32,16 @@ async def begin(connection: AsyncConnection, box: str, camera: str) -> UUID:
     )).fetchone()  # fmt: skip
     assert row is not None
     await _erase(connection, box, camera, row[0])
+    row = await (await connection.execute(  # a key is never that of another stay: codes in memory go by keys
+        "update archives set boot = gen_random_uuid() where box = %s and camera = %s returning boot", [box, camera]
+    )).fetchone()  # fmt: skip
+    assert row is not None
     return row[0]
 
 
 async def write(connection: AsyncConnection, days: Days, visits: Sequence[Incoming]) -> None:
     """All of these or none."""
-    await make_room(connection, days, visits)
+    await days.make(connection, {visit.day for visit in visits})
     async with connection.transaction():
         await write_stays(connection, visits)
 

@@ -8,18 +8,17 @@ from collections.abc import Iterable
 from psycopg import AsyncConnection, sql
 
 PARTITIONED = ("received", "sightings", "stays")
-M, EF_CONSTRUCTION = 16, 64  # of HNSW
+COUNTED = ("tallies", "stay_versions")  # what else is kept of days
 AHEAD = datetime.timedelta(days=2)  # so far may the clock of a box be ahead
 UTC = datetime.timezone.utc
 
 
 class Days:
-    """Which partitions and indexes are known to be there. Connections are those of `pool`: each statement commits."""
+    """Which partitions are known to be there. Connections are those of `pool`: each statement commits."""
 
     def __init__(self, keep_days: int) -> None:
         self.keep_days = keep_days
         self._made: set[datetime.date] = set()
-        self._indexed: set[tuple[datetime.date, str]] = set()
 
     def kept(self, day: datetime.date, now: datetime.datetime) -> bool:
         """Is this a day of which something is kept at this moment?"""
@@ -34,19 +33,6 @@ class Days:
                 await connection.execute(part.format(_part(table, day), sql.Identifier(table), *bounds))
             self._made.add(day)
 
-    async def index(self, connection: AsyncConnection, day: datetime.date, model: str, dimensions: int) -> None:
-        """The approximate index of a day's stays, for the embeddings of one model."""
-        if (day, model) in self._indexed:
-            return
-        await connection.execute(sql.SQL(
-            "create index if not exists {} on {} using hnsw ((described::halfvec({})) halfvec_cosine_ops) "
-            "with (m = {}, ef_construction = {}) where model = {}"
-        ).format(
-            sql.Identifier(f"stays_{day:%Y%m%d}_{model}"), _part("stays", day), sql.SQL(str(dimensions)),
-            sql.SQL(str(M)), sql.SQL(str(EF_CONSTRUCTION)), model,
-        ))  # fmt: skip
-        self._indexed.add((day, model))
-
     async def drop_old(self, connection: AsyncConnection, now: datetime.datetime) -> list[datetime.date]:
         """Drop the days whose time is over, with all that stands in them; gives which."""
         rows = await (await connection.execute(
@@ -60,9 +46,9 @@ class Days:
         for day in over:
             for table in PARTITIONED:
                 await connection.execute(sql.SQL("drop table if exists {}").format(_part(table, day)))
-            await connection.execute("delete from tallies where day = %s", [day])
+            for table in COUNTED:
+                await connection.execute(sql.SQL("delete from {} where day = %s").format(sql.Identifier(table)), [day])
             self._made.discard(day)
-            self._indexed = {(d, m) for d, m in self._indexed if d != day}
         return over
 
 

@@ -16,7 +16,7 @@ from personsearch.centre.database.store import FORGETTING
 async def forget(connection: AsyncConnection, person: str) -> dict[str, int]:
     """By id: visits with all their stays, also those that were told before the name was known; where the person was the
     runner-up of somebody else, the id is taken out. Gives how many rows of each. Then the days' files are vacuumed, so
-    that the rows are gone from them and from the index.
+    that the rows are gone from them.
     """
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock(%s)", [FORGETTING])
@@ -49,6 +49,10 @@ async def delete_stays(connection: AsyncConnection, condition: sql.SQL, given: S
         ).format(condition),
         given,
     )).fetchall()  # fmt: skip
+    await connection.cursor().executemany(
+        "update stay_versions set version = version + 1 where day = %s and model = %s",
+        sorted({(day, model) for day, _, _, model, _ in rows}),
+    )
     gone: Counter[datetime.date] = Counter()
     for day, box, camera, model, count in rows:
         await connection.execute(
@@ -60,7 +64,7 @@ async def delete_stays(connection: AsyncConnection, condition: sql.SQL, given: S
 
 
 async def vacuum(connection: AsyncConnection, days: Iterable[datetime.date], tables: Sequence[str]) -> None:
-    """Frees what was deleted, in the days' files and in their indexes; outside of transactions."""
+    """Frees what was deleted, in the days' files and their indexes; outside of transactions."""
     for day in sorted(days):
         for table in tables:
             await connection.execute(sql.SQL("vacuum {}").format(sql.Identifier(f"{table}_{day:%Y%m%d}")))

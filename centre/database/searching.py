@@ -1,26 +1,34 @@
-"""Who of all boxes' stays looks like this one? Exact where a filter leaves few, else by each day's index.
+"""Who of all boxes' stays looks like this one? Exact where a filter leaves few, else by codes in memory.
 
-The index gives more candidates than are wanted, which are ranked again exactly, in float32. Which of both was done
-stands in the answer. A filtered search by index goes on until it has enough (`hnsw.iterative_scan`).
+The codes say which stays are worth a look; the database has those compared by their embeddings, and the best are ranked
+once more in float32. Which of both was done stands in the answer. What the database does not have is never found.
 """
 
 from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pgvector import HalfVector
 from psycopg import AsyncConnection, sql
 
+from personsearch.centre.codes.table import Codes
 from personsearch.centre.settings import SearchSettings
 from personsearch.runtime.decisions.centring import centred
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 COLUMNS = (
     "day", "boot", "sequence", "sighting", "box", "camera", "person", "stranger", "started", "ended", "track", "views",
     "quality", "video", "video_s",
 )  # fmt: skip
+CANDIDATES: LiteralString = (
+    "unnest(%s::date[], %s::uuid[], %s::bigint[]) as c(day, boot, sequence) join stays using (day, boot, sequence)"
+)
+OTHER_WAYS = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")  # than one by one, by their keys
 DISORDER = datetime.timedelta(days=1)  # a stay may have begun so long before a range that it overlaps
 
 
@@ -45,6 +53,13 @@ class Filter:
             given += [self.until.date(), self.until]
         parts += self._places(given)
         return sql.SQL(" and ").join([sql.SQL("true"), *parts]), given
+
+    def places(self) -> list[tuple[str, str | None]]:
+        """Boxes, and cameras of boxes, of which both must allow a stay; empty: everywhere."""
+        cameras = [(box, camera) for box, _, camera in (place.rpartition("/") for place in self.cameras)]
+        if not cameras:
+            return [(box, None) for box in self.boxes]
+        return [(box, camera) for box, camera in cameras if not self.boxes or box in self.boxes] or [("", "")]
 
     def days(self) -> tuple[sql.Composed, list[Any]]:
         """The same for tallies: whole days."""
@@ -83,33 +98,33 @@ class Found:
 
 async def search(
     connection: AsyncConnection, query: np.ndarray, model: str, wanted: Filter, limit: int, settings: SearchSettings,
-    exact: bool | None = None,
+    codes: Codes, exact: bool | None = None,
 ) -> Found:  # fmt: skip
     """The stays most like the query (D,), which is centred and L2-normalised.
 
+    codes  while they are not ready, every search is exact
     exact  True or False: do not decide by the number of stays that the filter leaves
     """
     among = await _among(connection, model, wanted)
     if exact is None:
         exact = among <= settings.exact_below
+    exact = exact or not codes.ready
+    source, keys, parameters = "stays", [], {}  # type: LiteralString, list[Any], dict[str, Any]
+    if not exact:
+        places, count = wanted.places(), max(settings.reranked, limit)
+        few = await codes.candidates(query, model, wanted.since, wanted.until, places, count)
+        source, parameters = CANDIDATES, {"reranked": len(few.days)}
+        keys = [few.days, few.boots, few.sequences]
     condition, given = wanted.condition()
-    vector, size = HalfVector(query.astype(np.float16)), sql.SQL(str(len(query)))
-    # The sum keeps the planner from the index; `model` is written out because the indexes are partial.
-    order = sql.SQL("(described::halfvec({}) <=> %s){}").format(size, sql.SQL(" + 0.0" if exact else ""))
-    count = limit if exact else limit * settings.candidates
-    statement = sql.SQL("select {}, described from stays where model = {} and {} order by {} limit %s").format(
-        sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), model, condition, order
-    )
+    statement = sql.SQL(
+        "select {}, described from {} where model = %s and {} order by described::halfvec({}) <=> %s limit %s"
+    ).format(sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), sql.SQL(source), condition, sql.SQL(str(len(query))))
     async with connection.transaction():
-        if not exact:
-            await connection.execute(sql.SQL("set local hnsw.ef_search = {}").format(settings.ef))
-            await connection.execute("set local hnsw.iterative_scan = relaxed_order")
-            await connection.execute(sql.SQL("set local hnsw.max_scan_tuples = {}").format(settings.most_scanned))
-            await connection.execute("set local enable_seqscan = off")  # a day that is small has an index as well
-        await connection.execute("set local jit = off")
-        rows = await (await connection.execute(statement, [*given, vector, count])).fetchall()
-    parameters = {} if exact else {"ef": settings.ef, "candidates": count, "most_scanned": settings.most_scanned}
-    return Found(_ranked(rows, query, limit), exact, among, parameters)
+        await connection.execute("select set_config(name, 'off', true) from unnest(%s::text[]) as s(name)", [
+            ["jit"] if exact else ["jit", *OTHER_WAYS]
+        ])  # fmt: skip
+        rows = await connection.execute(statement, [*keys, model, *given, HalfVector(query.astype(np.float16)), limit])
+        return Found(_ranked(await rows.fetchall(), query, limit), exact, among, parameters)
 
 
 async def _among(connection: AsyncConnection, model: str, wanted: Filter) -> int:

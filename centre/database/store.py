@@ -6,7 +6,7 @@ import datetime
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from pgvector import HalfVector
@@ -25,7 +25,9 @@ class Taken:
 
     new: int = 0
     duplicates: int = 0
-    left_out: Counter[str] | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+    stays: Sequence[Incoming] = ()
+    versions: dict[tuple[datetime.date, str], int] = field(default_factory=dict)  # by day and model, of these stays
 
 
 async def take(connection: AsyncConnection, days: Days, batch: Sequence[Incoming], now: datetime.datetime) -> Taken:
@@ -37,7 +39,7 @@ async def take(connection: AsyncConnection, days: Days, batch: Sequence[Incoming
             wanted.append(event)
         else:
             left_out["future" if event.day > now.date() else "too_old"] += 1
-    await make_room(connection, days, wanted)
+    await days.make(connection, {event.day for event in wanted})
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock_shared(%s)", [FORGETTING])
         new = await _unknown(connection, wanted)
@@ -46,17 +48,10 @@ async def take(connection: AsyncConnection, days: Days, batch: Sequence[Incoming
         kept = [event for event in new if not forgotten.intersection(event.people)]
         left_out["forgotten"] += len(new) - len(kept)
         await _sightings(connection, [event for event in kept if event.kind == "sighting"])
-        await write_stays(connection, [event for event in kept if event.kind == "stay"])
+        stays = [event for event in kept if event.kind == "stay"]
+        versions = await write_stays(connection, stays)
         await _states(connection, new)
-    return Taken(len(kept), duplicates, +left_out)
-
-
-async def make_room(connection: AsyncConnection, days: Days, events: Sequence[Incoming]) -> None:
-    """The days of these events, and the indexes of their stays; outside of transactions, so that nobody waits long."""
-    await days.make(connection, {event.day for event in events})
-    for event in events:
-        if event.described is not None:
-            await days.index(connection, event.day, event.event["model"], len(event.described.vector))
+    return Taken(len(kept), duplicates, +left_out, stays, versions)
 
 
 async def _unknown(connection: AsyncConnection, events: Sequence[Incoming]) -> list[Incoming]:
@@ -122,10 +117,14 @@ async def _sightings(connection: AsyncConnection, events: Sequence[Incoming]) ->
         )  # fmt: skip
 
 
-async def write_stays(connection: AsyncConnection, events: Sequence[Incoming]) -> None:
-    """In a transaction, with what is counted of them and the means of their cameras."""
+async def write_stays(
+    connection: AsyncConnection, events: Sequence[Incoming]
+) -> dict[tuple[datetime.date, str], int]:  # fmt: skip
+    """In a transaction, with what is counted of them and the means of their cameras. Gives the versions that their days
+    have by now. Raises ValueError for embeddings of another size than their model's."""
     if not events:
-        return
+        return {}
+    versions = await _next_versions(connection, events)
     tallies: Counter[tuple[datetime.date, str, str, str]] = Counter()
     means: dict[tuple[str, str], Incoming] = {}
     rows = []
@@ -161,6 +160,29 @@ async def write_stays(connection: AsyncConnection, events: Sequence[Incoming]) -
                 for (box, camera), e in sorted(means.items()) if e.described is not None
             ],
         )  # fmt: skip
+    return versions
+
+
+async def _next_versions(
+    connection: AsyncConnection, events: Sequence[Incoming]
+) -> dict[tuple[datetime.date, str], int]:  # fmt: skip
+    """Of each day and model."""
+    sizes: dict[tuple[datetime.date, str], set[int]] = {}
+    for e in events:
+        assert e.described is not None
+        sizes.setdefault((e.day, e.event["model"]), set()).add(len(e.described.vector))
+    versions = {}
+    for part, here in sorted(sizes.items()):
+        row = await (await connection.execute(
+            "insert into stay_versions as v (day, model, dimensions) values (%s, %s, %s) "
+            "on conflict (day, model) do update set version = v.version + 1 returning version, dimensions",
+            [*part, min(here)],
+        )).fetchone()  # fmt: skip
+        assert row is not None
+        if here != {row[1]}:
+            raise ValueError(f"model {part[1]}: expected embeddings of {row[1]} numbers, got {sorted(here)}")
+        versions[part] = row[0]
+    return versions
 
 
 async def _states(connection: AsyncConnection, events: Sequence[Incoming]) -> None:

@@ -23,6 +23,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 from psycopg_pool import PoolTimeout
 
+from personsearch.centre.codes.table import Codes
 from personsearch.centre.database.days import Days
 from personsearch.centre.database.pool import Pool
 from personsearch.centre.database.store import take
@@ -61,10 +62,11 @@ class Counts:
 
 class Intake:
     def __init__(
-        self, hub: Hub, pool: Pool, days: Days, durable: str, boxes: frozenset[str], keys: list[GroupKey]
-    ) -> None:
+        self, hub: Hub, pool: Pool, days: Days, codes: Codes, durable: str, boxes: frozenset[str],
+        keys: list[GroupKey],
+    ) -> None:  # fmt: skip
         """durable  name of the consumer, whose place the hub keeps"""
-        self._hub, self._pool, self._days, self._durable = hub, pool, days, durable
+        self._hub, self._pool, self._days, self._codes, self._durable = hub, pool, days, codes, durable
         self._boxes, self._keys = boxes, keys
         self.counts = Counts()
         self.trouble = "not connected yet"
@@ -177,7 +179,8 @@ class Intake:
             return
         counts.stored += taken.new
         counts.duplicates += taken.duplicates
-        counts.left_out.update(taken.left_out or {})
+        counts.left_out.update(taken.left_out)
+        await self._codes.add(taken.stays, taken.versions)
 
     async def _on_error(self, error: Exception) -> None:
         self._error = str(error)

@@ -20,6 +20,7 @@ from personsearch.runtime.fleet.nats_connection import ANSWER_S, Hub, close_quie
 from personsearch.runtime.fleet.sink import plain
 
 HELD = "held"
+SILENCE_S = 6 * ANSWER_S  # in which something has to come of what is there
 DELETED = ("DEL", "PURGE")
 
 
@@ -65,7 +66,7 @@ class Bucket:
             watcher = await self._kv.watchall(include_history=False)
             ready = asyncio.Event()
             self._watching = asyncio.create_task(self._watch(watcher, ready))
-            await asyncio.wait_for(self._first(ready), ANSWER_S * 6)
+            await self._first(ready)
         except BucketDown:
             raise
         except Exception as error:
@@ -83,10 +84,16 @@ class Bucket:
         return await stream.key_value(name)
 
     async def _first(self, ready: asyncio.Event) -> None:
+        """Until all that was there has come, however long that takes on a slow line, as long as something comes."""
         waiting = [asyncio.ensure_future(ready.wait()), asyncio.ensure_future(self.lost.wait())]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        before = -1
+        while not ready.is_set() and not self.lost.is_set() and len(self.entries) > before:
+            before = len(self.entries)
+            await asyncio.wait(waiting, timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
+        if not ready.is_set() and not self.lost.is_set():
+            raise BucketDown(f"cannot use the hub (after {before} records nothing came for {SILENCE_S:.0f} s)")
         if self.lost.is_set():
             raise BucketDown(self._error or "the connection was lost")
 

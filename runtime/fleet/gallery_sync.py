@@ -36,6 +36,7 @@ log = logging.getLogger("personsearch.fleet")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 LOOK_S = 1.0  # at the gallery's file
 REPORT_S, AGAIN_S = 60.0, 60.0  # say what is held; try again what could not be finished
+WINDOW = 100  # records on their way to the hub at once
 
 
 @dataclass
@@ -172,7 +173,7 @@ class GallerySync:
                     wanted[person] = outcome.person
                 if outcome.publish:
                     work.publish.append((person, outcome.person, outcome.stamp))
-                else:
+                elif not _is_known(outcome.person, outcome.stamp, known):
                     people[person] = known_of(outcome.person, outcome.stamp)
             self._put(gallery, wanted)
             self._held = dict.fromkeys(gallery.everybody(), 0)
@@ -228,29 +229,32 @@ class GallerySync:
                 await self._clear(person, entries)
         for person in sorted(self.view.gone()):  # by somebody who was killed before this
             await self._clear(person, entries)
-        told = False
-        for person, state, stamp in work.publish:
-            if state is None:
-                record = gone_record(person, "removed", stamp)
-            else:
-                record = record_of(state if self.pictures else without_pictures(state), self.place, stamp)
-            value = sealed(record, self.key)
-            if len(value) > self.bucket.largest and state is not None:
-                record = record_of(without_pictures(state), self.place, stamp)
-                value = sealed(record, self.key)
-            if len(value) > self.bucket.largest:
-                self._say_once(
-                    f"{person} has {len(value)} bytes of views, more than the hub's max_payload takes "
-                    f"({self.bucket.largest}); raise it, or enrol fewer views"
-                )
-                continue
-            if await self.bucket.write(record.header.key, value, entries.get(record.header.key)):
-                self.state.people[person] = known_of(state, stamp)
-                told = True
-                if state is None:
-                    await self._clear(person, entries)
-        if told:
+        for first in range(0, len(work.publish), WINDOW):  # each waits for the hub's answer: not one by one
+            some = work.publish[first : first + WINDOW]
+            await asyncio.gather(*[self._publish(*one, entries) for one in some])
+        if work.publish:
             self._save()
+
+    async def _publish(self, person: str, state: Person | None, stamp: Stamp, entries: dict[str, Entry]) -> None:
+        """One person as he is here; None: removed."""
+        if state is None:
+            record = gone_record(person, "removed", stamp)
+        else:
+            record = record_of(state if self.pictures else without_pictures(state), self.place, stamp)
+        value = sealed(record, self.key)
+        if len(value) > self.bucket.largest and state is not None:
+            record = record_of(without_pictures(state), self.place, stamp)
+            value = sealed(record, self.key)
+        if len(value) > self.bucket.largest:
+            self._say_once(
+                f"{person} has {len(value)} bytes of views, more than the hub's max_payload takes "
+                f"({self.bucket.largest}); raise it, or enrol fewer views"
+            )
+            return
+        if await self.bucket.write(record.header.key, value, entries.get(record.header.key)):
+            self.state.people[person] = known_of(state, stamp)
+            if state is None:
+                await self._clear(person, entries)
 
     async def _clear(self, person: str, entries: dict[str, Entry]) -> None:
         """Take the records of somebody who is gone out of the bucket."""
@@ -267,6 +271,12 @@ class GallerySync:
         if content != self._reported or now >= self._next_report:
             self._reported, self._next_report = content, now + REPORT_S
             report = held_report(self.box, self.place.model_hash, held, erased, sorted(self.anew), self.key)
+            if len(report) > self.bucket.largest:
+                self._say_once(
+                    f"the report of {len(held)} people has {len(report)} bytes, more than the hub's max_payload takes "
+                    f"({self.bucket.largest}); raise it, or the centre does not see what is held here"
+                )
+                return
             await self.bucket.put(held_key(self.box), report)
 
     def _save(self) -> None:
@@ -285,6 +295,10 @@ class GallerySync:
         if reason != self.trouble:
             log.warning("gallery of group %s: %s; the box works on, and it is tried again", self.bucket.group, reason)
         self.trouble = reason
+
+
+def _is_known(person: Person | None, stamp: Stamp, known: Known) -> bool:
+    return stamp == known.stamp and stamp != Stamp() and (digest(person) if person is not None else "") == known.digest
 
 
 def _same(one: Person | None, other: Person | None) -> bool:

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -128,9 +129,15 @@ def without_pictures(person: Person) -> Person:
     return replace(person, views=bare(person.views), negatives=bare(person.negatives))
 
 
+_digests: WeakKeyDictionary[Person, str] = WeakKeyDictionary()  # a person is compared often, and never changed
+
+
 def digest(person: Person) -> str:
     """Of all but pictures: tells two states apart, and nothing about the person."""
-    return hashlib.sha256(packed(without_pictures(person))).hexdigest()[:32]
+    found = _digests.get(person)
+    if found is None:
+        found = _digests[person] = hashlib.sha256(packed(without_pictures(person))).hexdigest()[:32]
+    return found
 
 
 def details_digest(person: Person) -> str:

@@ -257,7 +257,7 @@ def test_days_go_when_their_time_is_over(tmp_path: Path, dsn: str, url: str) -> 
 # --- search ---------------------------------------------------------------------------------------------------------
 
 
-def test_search_finds_the_same_exactly_and_by_index_with_filters_and_without(
+def test_search_finds_the_same_exactly_and_by_codes_with_filters_and_without(
     tmp_path: Path, dsn: str, url: str
 ) -> None:
     boxes = [FakeBox("entrance"), FakeBox("hall")]

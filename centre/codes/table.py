@@ -1,0 +1,222 @@
+"""The codes of all days and models: kept as the database is, and asked by all processors at once.
+
+`stay_versions` has a number for each day and model that grows by one with each transaction that writes or deletes
+stays. What the intake wrote is added here at once; whatever else has changed the number (an archive, an erasure, a day
+that was dropped) is found by `sync`, which compares keys with the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import functools
+import math
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import faiss
+import numpy as np
+from psycopg import AsyncConnection
+
+from personsearch.centre.codes.day import KEY, DayCodes
+from personsearch.centre.receiving.incoming import Incoming
+
+Part = tuple[datetime.date, str]  # day and model
+LEAST = 50  # candidates of each day, however small
+READ = 5000  # rows at a time
+COLUMNS = (
+    "boot, sequence, box, camera, extract(epoch from started)::float8, extract(epoch from ended)::float8, "
+    "halfvec_send(described)"
+)
+HEADER = 4  # bytes of a halfvec before its numbers
+UTC = datetime.timezone.utc
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Where stays stand in the database: the columns of their keys."""
+
+    days: list[datetime.date]
+    boots: list[UUID]
+    sequences: list[int]
+
+
+class Codes:
+    """To be used in one event loop. Until the first `sync` is done, `ready` is false, and nothing should be asked."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.parts: dict[Part, DayCodes] = {}
+        self._places: dict[tuple[str, str], int] = {}
+        self._changing = asyncio.Lock()
+        workers = len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(workers, "codes", initializer=faiss.omp_set_num_threads, initargs=(1,))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts.values()))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def add(self, stays: Sequence[Incoming], versions: dict[Part, int]) -> None:
+        """What a transaction has written, which led to these versions. Where something else was written between, `sync`
+        is left to find it."""
+        by_part: dict[Part, list[Incoming]] = defaultdict(list)
+        for stay in stays:
+            by_part[stay.day, stay.event["model"]].append(stay)
+        async with self._changing:
+            for part, those in by_part.items():
+                vectors = np.stack([stay.described.vector for stay in those if stay.described is not None])
+                codes, version = self.parts.get(part), versions[part]
+                if codes is None and version == 1:
+                    codes = self.parts[part] = DayCodes(vectors.shape[1], 0)
+                if codes is not None and codes.version == version - 1:
+                    rows = [
+                        (UUID(s.boot), s.sequence, s.box, str(s.event["camera"]), s.started.timestamp(),
+                         s.ended.timestamp())
+                        for s in those if s.started is not None and s.ended is not None
+                    ]  # fmt: skip
+                    await self._run(codes.add, self._keys(part[0], codes, rows), vectors)
+                    codes.version = version
+
+    async def sync(self, connection: AsyncConnection[Any]) -> None:
+        """All that is not as the database has it; the latest days first. Raises psycopg.Error."""
+        async with self._changing:  # else a day that the intake begins now would seem to be gone
+            rows = await (await connection.execute(
+                "select day, model, dimensions, version from stay_versions order by day desc, model"
+            )).fetchall()  # fmt: skip
+            for part in self.parts.keys() - {(day, model) for day, model, _, _ in rows}:
+                del self.parts[part]
+        for day, model, dimensions, version in rows:
+            async with self._changing:
+                known = self.parts.get((day, model))
+                if known is None or known.version < version:
+                    await self._follow(connection, (day, model), dimensions)
+        self.ready = True
+
+    async def candidates(
+        self, query: np.ndarray, model: str, since: datetime.datetime | None, until: datetime.datetime | None,
+        places: Sequence[tuple[str, str | None]], count: int,
+    ) -> Candidates:  # fmt: skip
+        """About so many stays that may be the most like the query (D,), of those that overlap a time to a second and
+        were in one of these places: boxes and, if not None, their cameras; none: everywhere."""
+        allowed = self._allowed(places)
+        days = [(day, c) for (day, m), c in self.parts.items() if m == model and c.dimensions == len(query)]
+        masks = await asyncio.gather(*[self._run(_mask, c.keys, day, since, until, allowed) for day, c in days])
+        left = [len(c) if mask is None else int(mask.sum()) for (_, c), mask in zip(days, masks, strict=True)]
+        total = sum(left)
+        if not total:
+            return Candidates([], [], [])
+        found = await asyncio.gather(*[
+            self._run(codes.nearest, query, LEAST + 2 * count * n // total, mask)
+            for (_, codes), mask, n in zip(days, masks, left, strict=True)
+        ])  # fmt: skip
+        keys, cosines = (np.concatenate([one[i] for one in found]) for i in (0, 1))
+        which = np.repeat(np.arange(len(days)), [len(one[0]) for one in found])
+        best = np.argsort(-cosines, kind="stable")[: max(count, int(np.isinf(cosines).sum()))]
+        which, boots = which[best].tolist(), keys["boot"][best].tolist()
+        return Candidates(
+            [days[n][0] for n in which], [days[n][1].boots[b] for n, b in zip(which, boots, strict=True)],
+            keys["sequence"][best].tolist(),
+        )  # fmt: skip
+
+    # --- as the database has it ------------------------------------------------------------------------------------
+
+    async def _follow(self, connection: AsyncConnection[Any], part: Part, dimensions: int) -> None:
+        """One day and model: what is new is read, what is gone is removed."""
+        async with connection.transaction():
+            await connection.execute("set transaction isolation level repeatable read")
+            row = await (await connection.execute(
+                "select version from stay_versions where day = %s and model = %s", part
+            )).fetchone()  # fmt: skip
+            if row is None:
+                self.parts.pop(part, None)
+                return
+            codes = self.parts.get(part) or DayCodes(dimensions, 0)
+            if len(codes):
+                await self._compare(connection, part, codes)
+            else:
+                async with connection.cursor("codes", binary=True) as cursor:
+                    await cursor.execute(f"select {COLUMNS} from stays where day = %s and model = %s", part)
+                    while rows := await cursor.fetchmany(READ):
+                        await self._read(part[0], codes, rows)
+        codes.version = row[0]
+        self.parts[part] = codes
+
+    async def _compare(self, connection: AsyncConnection[Any], part: Part, codes: DayCodes) -> None:
+        here = {
+            (codes.boots[boot], sequence): n
+            for n, (boot, sequence) in enumerate(codes.keys[["boot", "sequence"]].tolist())
+        }
+        new: list[tuple[UUID, int]] = []
+        async with connection.cursor("keys", binary=True) as cursor:
+            await cursor.execute("select boot, sequence from stays where day = %s and model = %s", part)
+            while rows := await cursor.fetchmany(READ):
+                new += [key for key in rows if here.pop(key, None) is None]
+        if here:
+            await self._run(codes.remove, sorted(here.values()))
+        for first in range(0, len(new), READ):
+            some = new[first : first + READ]
+            cursor = connection.cursor(binary=True)
+            await cursor.execute(
+                f"select {COLUMNS} from unnest(%s::uuid[], %s::bigint[]) as k(boot, sequence) "
+                "join stays using (boot, sequence) where day = %s and model = %s",
+                [[key[0] for key in some], [key[1] for key in some], *part],
+            )
+            await self._read(part[0], codes, await cursor.fetchall())
+
+    async def _read(self, day: datetime.date, codes: DayCodes, rows: list[Any]) -> None:
+        keys = self._keys(day, codes, rows)
+        packed = b"".join(row[-1][HEADER:] for row in rows)
+        await self._run(codes.add, keys, np.frombuffer(packed, ">f2").reshape(len(rows), codes.dimensions))
+
+    def _keys(self, day: datetime.date, codes: DayCodes, rows: Sequence[Any]) -> np.ndarray:
+        """(N,) KEY of rows of boot, sequence, box, camera, start and end in unix seconds; there, times are in seconds
+        from midnight, the start rounded down and the end up."""
+        midnight = _midnight(day).timestamp()
+        return np.array(
+            [
+                (codes.boot_number(boot), sequence, self._places.setdefault((box, camera), len(self._places)),
+                 math.floor(started - midnight), math.ceil(ended - midnight))
+                for boot, sequence, box, camera, started, ended, *_ in rows
+            ],
+            KEY,
+        )  # fmt: skip
+
+    def _allowed(self, places: Sequence[tuple[str, str | None]]) -> np.ndarray | None:
+        """(P,) bool, by number of place."""
+        if not places:
+            return None
+        wanted = set(places)
+        return np.array(
+            [(box, None) in wanted or (box, camera) in wanted for box, camera in self._places], bool
+        )  # fmt: skip
+
+    async def _run(self, function: Any, *given: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(function, *given))
+
+
+def _midnight(day: datetime.date) -> datetime.datetime:
+    return datetime.datetime.combine(day, datetime.time(), UTC)
+
+
+def _mask(
+    keys: np.ndarray, day: datetime.date, since: datetime.datetime | None, until: datetime.datetime | None,
+    allowed: np.ndarray | None,
+) -> np.ndarray | None:  # fmt: skip
+    """(N,) bool: what a filter leaves of a day; None where that is all."""
+    mask, midnight = None, _midnight(day)
+    if since is not None and since > midnight:
+        mask = keys["ended"] >= (since - midnight).total_seconds()
+    if until is not None and until < midnight + datetime.timedelta(days=1):
+        early = keys["started"] <= (until - midnight).total_seconds()
+        mask = early if mask is None else mask & early
+    if allowed is not None:
+        here = allowed[keys["place"]]
+        mask = here if mask is None else mask & here
+    return mask
