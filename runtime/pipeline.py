@@ -337,7 +337,7 @@ class Pipeline:
         self.sightings.camera_state(camera.name, state, cause)
         trouble = state == "offline" or (state == "ended" and reason not in ("", "stopped"))
         level = logging.WARNING if trouble else logging.INFO
-        said = " ".join(filter(None, (state, cause, reason)))
+        said = state + (f" ({cause})" if cause else "") + (f": {reason}" if reason else "")
         log.log(level, "camera %s: %s", camera.name, said, extra={"camera": camera.name})
         if camera.counters.failures and not self.keep_trying and not self._reloaded:
             local = not camera.settings.live and state == "ended" and cause != "end" and not camera.counters.captured
