@@ -337,7 +337,8 @@ class Pipeline:
         self.sightings.camera_state(camera.name, state, cause)
         trouble = state == "offline" or (state == "ended" and reason not in ("", "stopped"))
         level = logging.WARNING if trouble else logging.INFO
-        log.log(level, "camera %s: %s %s %s", camera.name, state, cause, reason, extra={"camera": camera.name})
+        said = state + (f" ({cause})" if cause else "") + (f": {reason}" if reason else "")
+        log.log(level, "camera %s: %s", camera.name, said, extra={"camera": camera.name})
         if camera.counters.failures and not self.keep_trying and not self._reloaded:
             local = not camera.settings.live and state == "ended" and cause != "end" and not camera.counters.captured
             # "crashed" is our own trouble, which passes.

@@ -62,6 +62,7 @@ def _stream(console: Console, given: Sequence[str] | None) -> int:
         return 0
     from personsearch.runtime.box import Box, read_inputs
     from personsearch.runtime.operations.console import STDOUT
+    from personsearch.runtime.operations.logs import status_text
 
     inputs = read_inputs(arguments, console)
     if arguments.validate:
@@ -73,7 +74,8 @@ def _stream(console: Console, given: Sequence[str] | None) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: box.pipeline.stop())
         signal.signal(signal.SIGHUP, lambda *_: box.reloader.ask())
-        box.pipeline.run(lambda: console.say("\n".join(box.pipeline.status_lines())))
+        kind = inputs.settings.operations.log
+        box.pipeline.run(lambda: console.say(status_text(kind, box.pipeline.status_lines())))
     console.say(summary(box.pipeline), STDOUT)
     return box.pipeline.exit_status
 

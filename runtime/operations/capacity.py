@@ -30,7 +30,7 @@ class Capacity:
 
     @property
     def overload(self) -> float:
-        """Above 1: so many times too much. Infinite if decoding alone is too much."""
+        """Above 1: so many times too much. Infinite if decoding or describing alone is too much."""
         return self.wanted / self.sustained if self.sustained > 0 else float("inf")
 
 

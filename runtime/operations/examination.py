@@ -197,10 +197,12 @@ def _capacity(found: Examination, settings: StreamSettings | None) -> None:
     if not demands:
         return
     if result.sustained <= 0:
+        described = f"{describe.per_second:g} people a second {describe.per_second * trial.describe_s:.0%}"
         found.add(
             "capacity", "problem",
-            f"decoding alone takes {result.decoding:.1f} of {found.machine.cores:g} cores; use the cameras' smaller "
-            "sub-streams or fewer frames a second",
+            f"decoding takes {result.decoding:.1f} of {found.machine.cores:g} cores and describing {described} of the "
+            "engine's time, so that none is left to find people; use sub-streams, fewer frames a second, a lower "
+            "describe.per_second, or a faster machine",
         )  # fmt: skip
     elif result.overload > 1:
         found.add(

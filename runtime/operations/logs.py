@@ -59,6 +59,16 @@ class JsonFormatter(logging.Formatter):
         return json_line(content, sys.stderr)
 
 
+def status_text(kind: str, lines: list[str]) -> str:
+    """kind: text or json. The status lines in the form of the logs beside them; they pass no rate limit."""
+    if kind == "text":
+        return "\n".join(lines)
+    records = (
+        logging.makeLogRecord({"name": "personsearch.status", "levelname": "INFO", "msg": line}) for line in lines
+    )
+    return "\n".join(map(JsonFormatter().format, records))
+
+
 def set_up_logs(kind: str, console: Console) -> None:
     """kind: text or json; everything goes to stderr, also what a thread dies of."""
     handler = ConsoleHandler(console)

@@ -1,5 +1,7 @@
-"""Images, compose file and unit: what can be checked without an engine for containers, and their commands for real."""
+"""Images, compose files and unit: what can be checked without an engine for containers, and their commands for real."""
 
+import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -19,6 +21,12 @@ from personsearch.runtime.settings import StreamSettings
 DOCKER = REPOSITORY / "docker"
 
 
+def setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    return parser
+
+
 def instructions(path: Path) -> list[tuple[str, str]]:
     text = re.sub(
         r"\\\n\s*", " ", "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
@@ -26,14 +34,17 @@ def instructions(path: Path) -> list[tuple[str, str]]:
     return [(line.split()[0], line.partition(" ")[2]) for line in text.splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile.cuda"])
+def build_arguments(steps: list[tuple[str, str]]) -> dict[str, str]:
+    return dict(value.split("=", 1) for kind, value in steps if kind == "ARG")
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile.cuda", "Dockerfile.centre"])
 def test_images_are_small_non_root_and_health_checked(name: str) -> None:
     steps = instructions(DOCKER / name)
     kinds = [kind for kind, _ in steps]
-    known = {"FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "VOLUME", "HEALTHCHECK", "CMD"}
-    assert kinds[0] == "FROM"
-    assert set(kinds) <= known
-    assert re.search(r":\d", steps[0][1]), "the base image needs a version"
+    assert set(kinds) <= {"ARG", "FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "VOLUME", "HEALTHCHECK", "CMD"}
+    base = next(value for kind, value in steps if kind == "FROM")
+    assert re.search(r":\d", build_arguments(steps)[base.strip("${}")]), "the base image needs a version"
     assert [value for kind, value in steps if kind == "USER"][-1] not in ("root", "0")
     assert kinds.index("USER") < kinds.index("CMD")
     assert "HEALTHCHECK" in kinds
@@ -46,32 +57,65 @@ def test_images_are_small_non_root_and_health_checked(name: str) -> None:
             assert "rm -rf /var/lib/apt/lists" in value
         if kind == "RUN" and "pip install" in value:
             assert "--no-cache-dir" in value
-        if kind == "CMD":
-            assert (REPOSITORY / "runtime" / "stream.py").exists()
-            assert "runtime/stream.py" in value
+    command = json.loads(next(value for kind, value in steps if kind == "CMD"))
+    assert command[0] in {
+        line.split()[0] for line in setup()["options.entry_points"]["console_scripts"].splitlines() if line
+    }
 
 
-def test_compose_file_fits_the_images_and_the_settings() -> None:
-    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+@pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile.cuda", "Dockerfile.centre"])
+def test_images_hold_every_package_and_what_it_requires(name: str) -> None:
+    """pip refuses to install where a folder of setup.cfg is missing."""
+    steps = instructions(DOCKER / name)
+    copied = {source for kind, value in steps if kind == "COPY" for source in value.split()[:-1]}
+    assert set(re.findall(r"= (\w+)", setup()["options"]["package_dir"])) <= copied
+    extras = next(
+        re.findall(r"requirements\.py ([\w ]+) >", value)[0]
+        for kind, value in steps
+        if "requirements" in value and kind == "RUN"
+    )
+    wanted = run("docker/requirements.py", *extras.split())
+    assert wanted.returncode == 0, wanted.stderr
+    assert {"numpy>=1.26", "nats-py[nkeys]>=2.16"} <= set(wanted.stdout.splitlines())
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose-fleet.yaml"])
+def test_compose_files_name_what_there_is(name: str) -> None:
+    """Commands, files, volumes, ports, settings, services; containers have few rights and end when they are told to."""
+    compose = yaml.safe_load((DOCKER / name).read_text())
     services = compose["services"]
-    for name, service in services.items():
-        build = service["build"]
-        assert (DOCKER / build["context"] / build["dockerfile"]).resolve().exists()
-        assert service["cap_drop"] == ["ALL"]
-        for volume in service.get("volumes", []):
-            assert volume.split(":")[0] in compose["volumes"]
-        for other in service.get("depends_on", {}):
-            assert other in services, name
-        for part in service["command"]:
-            if part.endswith(".py"):
-                assert (REPOSITORY / part).exists(), part
-    settings = load_settings(DOCKER / "cams.yaml", StreamSettings)
-    hosts = {camera.url.split("/")[2].split(":")[0] for camera in settings.cameras}
-    assert hosts <= set(services)
-    assert settings.publish.keys
-    assert not settings.publish.insecure
-    checked = next(v for k, v in instructions(DOCKER / "Dockerfile.cpu") if k == "HEALTHCHECK")
-    assert f'"{settings.operations.port}"' in checked
+    programs = setup()["options.entry_points"]["console_scripts"]
+    used = set()
+    for service, content in services.items():
+        for other in content.get("depends_on", {}):
+            assert other in services, service
+        for volume in content.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or (DOCKER / source).exists(), volume
+            used.add(source)
+        for port in content.get("ports", []):
+            assert port.startswith("127.0.0.1:")
+        if "build" not in content:
+            assert re.search(r":\D?\d", content["image"]), "an image of others needs a version"
+            continue
+        assert (DOCKER / content["build"]["context"] / content["build"]["dockerfile"]).resolve().exists()
+        assert content["cap_drop"] == ["ALL"]
+        assert content["security_opt"] == ["no-new-privileges:true"]
+        assert (content["read_only"], content["tmpfs"], content["init"]) == (True, ["/tmp"], True)
+        assert content["working_dir"] == "/app"
+        words = " ".join(content["command"])
+        for file in re.findall(r"(?<!/)\b(?:docker|runtime)/[\w-]+\.(?:yaml|py)", words):
+            assert (REPOSITORY / file).exists(), file
+        for program in re.findall(r"personsearch-\w+", words):
+            assert f"\n{program} =" in programs, program
+    assert set(compose["volumes"]) <= used
+    for file in set(re.findall(r"docker/[\w-]+\.yaml", json.dumps(services))) - {"docker/centre.yaml"}:
+        settings = load_settings(REPOSITORY / file, StreamSettings)
+        hosts = {camera.url.split("/")[2].split(":")[0] for camera in settings.cameras}
+        assert hosts <= set(services)
+        assert settings.operations.port == 9464  # where the image's health check asks
+        assert settings.publish.keys or settings.publish.endpoint.startswith("tcp://127.0.0.1:")
+        assert not settings.publish.insecure
 
 
 def test_the_commands_of_the_compose_file_work_together_outside_of_containers(tmp_path: Path) -> None:

@@ -180,9 +180,12 @@ def test_capacity_is_what_the_engine_and_the_processor_both_allow() -> None:
     assert both.decoding == pytest.approx(0.3)
     assert both.sustained == pytest.approx((1.4 - 0.3 - 0.2) / 0.042)
     assert both.overload == pytest.approx(30 / both.sustained)
-    drowned = capacity(ENGINE, described=10, cores=1, cameras=[camera] * 9)
-    assert drowned.sustained == 0
-    assert drowned.overload == float("inf")
+    for drowned in (
+        capacity(ENGINE, described=10, cores=1, cameras=[camera] * 9),
+        capacity(ENGINE, described=80, cores=64, cameras=[camera]),
+    ):
+        assert drowned.sustained == 0
+        assert drowned.overload == float("inf")
 
 
 def test_overload_is_told_with_its_factor_and_what_to_do() -> None:

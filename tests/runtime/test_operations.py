@@ -64,7 +64,8 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
 def test_metrics_health_reload_and_notifications_of_a_running_stream(place: Path) -> None:
     port = free_port(3)
     operations = {"port": port + 2, "log": "json", "watch_files": False}
-    cams = write_cams(place, port, operations=operations, journal={"path": str(place / "events.journal")})
+    journal = {"path": str(place / "events.journal")}
+    cams = write_cams(place, port, operations=operations, journal=journal, status_every_s=1)
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.bind(str(place / "notify"))
     notify.settimeout(20)
@@ -104,7 +105,8 @@ def test_metrics_health_reload_and_notifications_of_a_running_stream(place: Path
         notify.close()
     assert stream.returncode == 0, log
     assert "total:" in output
-    records = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    records = [json.loads(line) for line in log.splitlines()]
+    assert any(r["logger"] == "personsearch.status" and "analysed" in r["message"] for r in records)
     assert {r["level"] for r in records} <= {"info", "warning"}
     assert any(r.get("camera") == "file" for r in records)
     (video,) = (place / "rec").glob("file.*.mp4")

@@ -248,7 +248,9 @@ def collate(samples: Sequence[Sample]) -> tuple[Tensor, list[Targets]]:
 
 
 def quiet_worker(_: int) -> None:
-    """Loading processes get one thread each, and leave Ctrl-C to the training process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Loading processes get one thread each, and leave Ctrl-C and SIGTERM, which service managers send to all, to the
+    training process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
