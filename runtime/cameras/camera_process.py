@@ -90,7 +90,7 @@ class Capture:
         self.start: float | None = None  # the machine's clock when the file's stood at 0
         self.next_kept = -math.inf  # moment from which a frame is analysed again, at `max_fps`
         self.memory: FrameMemory | None = None
-        self.free: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        self.free: queue.LifoQueue[tuple[int, int]] = queue.LifoQueue()  # slots that were never used take no memory
         self.generation = 0
         self.gate = MotionGate(options)
         self.counts = {"captured": 0, "rate": 0, "still": 0, "no_slot": 0, "bad": 0}
@@ -213,7 +213,7 @@ class Capture:
         header = {
             "kind": "frame", "memory": self.generation, "slot": slot, "shape": image.shape, "late": source.behind > 0,
             "index": self.index - source.behind, "wall": wall, "monotonic": now, "moment": moment,
-            "stream_s": source.stream_s(), "offset": offset, "scale": scale, "picture": picture,
+            "stream_s": source.stream_s(), "offset": offset, "scale": scale, "picture": picture, "look": self.gate.look,
         }  # fmt: skip
         self.send(header, now)
 
