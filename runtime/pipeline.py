@@ -11,7 +11,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,7 @@ class Pipeline:
         self._recover()
         drop_outside_hours(self.cameras, time.time())
         self._dispatch(now)
+        self._describe_meanwhile(now)
         if now >= self._next_second:
             self._second(now)
         if self._fatal is not None:
@@ -194,12 +195,24 @@ class Pipeline:
             for frame, detections in zip(result.frames, result.detections, strict=True):
                 frame.analysed = now
                 self._follow(frame, detections)
-            self._asked = self.people.choose([frame.camera for frame, _ in self._analysed], now)
-            if self._asked and self.inference.idle:
-                self.inference.describe([(want.picture, want.box) for _, want in self._asked], now)
+            if self._describe([frame.camera for frame, _ in self._analysed], now):
                 return
         self._dispatch(now)  # the engine works on while we conclude
         self._conclude()
+
+    def _describe(self, names: Sequence[str], now: float) -> bool:
+        """Have people in these cameras described, if anybody should be. Of live pictures few at once, since the next
+        ones are on their way; a file that is read as fast as possible gives the same descriptions on any machine."""
+        lossless = any(c.settings.lossless for c in self.cameras if c.name in names)
+        self._asked = self.people.choose(names, now, hurry=not lossless)
+        if self._asked and self.inference.idle:
+            self.inference.describe([(want.picture, want.box) for _, want in self._asked], now)
+        return bool(self.inference.describing)
+
+    def _describe_meanwhile(self, now: float) -> None:
+        """Whom no frame waited for is described while no frame waits."""
+        if self.inference.idle and not self._analysed and not any(camera.pending for camera in self.cameras):
+            self._describe([c.name for c in self.cameras if not c.settings.lossless], now)
 
     def _recover(self) -> None:
         """After an engine that died: lossless frames are tried again, the others are history; whoever was to be

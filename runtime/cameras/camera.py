@@ -282,7 +282,7 @@ class Camera:
             wall=header["wall"], monotonic=header["monotonic"], stream_s=header["stream_s"],
             offset=tuple(header["offset"]), scale=header["scale"], picture_size=tuple(header["picture"]),
             memory=memory, position=slot * memory.slot_bytes, release=release, moment=header["moment"],
-            late=header["late"],
+            late=header["late"], look=header["look"],
         )  # fmt: skip
         self._index, self._moment = frame.index + 1, frame.moment
         if not self.settings.lossless and not frame.late:

@@ -90,7 +90,7 @@ class Capture:
         self.start: float | None = None  # the machine's clock when the file's stood at 0
         self.next_kept = -math.inf  # moment from which a frame is analysed again, at `max_fps`
         self.memory: FrameMemory | None = None
-        self.free: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        self.free: queue.LifoQueue[tuple[int, int]] = queue.LifoQueue()  # slots that were never used take no memory
         self.generation = 0
         self.gate = MotionGate(options)
         self.counts = {"captured": 0, "rate": 0, "still": 0, "no_slot": 0, "bad": 0}
@@ -167,16 +167,14 @@ class Capture:
                 if options["max_fps"]:
                     half = 0.5 / options["max_fps"]
                     self.next_kept = max(self.next_kept, moment - half) + 2 * half
-                image = source.retrieve()
-                if image is None:
+                if self._offer(source, moment, now, wall):
+                    bad_in_row = 0
+                else:
                     usable -= 1
                     bad_in_row += 1
                     self.counts["bad"] += 1
                     if bad_in_row >= options["bad_frames"]:
                         return "codec", f"{bad_in_row} frames in a row could not be decoded"
-                else:
-                    bad_in_row = 0
-                    self._offer(image, source, moment, now, wall)
             self.index += not source.behind
 
     def _stirs(self, image: np.ndarray) -> bool:
@@ -195,27 +193,33 @@ class Capture:
             if wait > longest:
                 self.send({"kind": "alive"}, time.monotonic())
 
-    def _offer(self, image: np.ndarray, source: Source, moment: float, now: float, wall: float) -> None:
+    def _offer(self, source: Source, moment: float, now: float, wall: float) -> bool:
+        """Tell the stream of the frame grabbed last, unless it is left out; False if it cannot be decoded. The picture
+        lives no longer than this call: two of 1080p would be 12 MB."""
+        image = source.retrieve()
+        if image is None:
+            return False
         image, offset, scale, picture = prepare(image, self.options)
         if not self.gate.opens(image, moment):
             self.counts["still"] += 1
             self._tell_now_and_then(now)
-            return
+            return True
         if self.memory is None or image.size > self.memory.slot_bytes:
             self._new_memory(image.size)
         slot = self._slot(late=source.behind > 0)
         if slot is None:
             self.counts["no_slot"] += 1
             self._tell_now_and_then(now)
-            return
+            return True
         assert self.memory is not None
         self.memory.write(slot, image)
         header = {
             "kind": "frame", "memory": self.generation, "slot": slot, "shape": image.shape, "late": source.behind > 0,
             "index": self.index - source.behind, "wall": wall, "monotonic": now, "moment": moment,
-            "stream_s": source.stream_s(), "offset": offset, "scale": scale, "picture": picture,
+            "stream_s": source.stream_s(), "offset": offset, "scale": scale, "picture": picture, "look": self.gate.look,
         }  # fmt: skip
         self.send(header, now)
+        return True
 
     def _slot(self, late: bool) -> int | None:
         """A slot that nobody reads; lossless captures wait for one, and for late frames it is waited a while."""

@@ -53,6 +53,7 @@ class Frame:
     # for files the presentation time, going on over loops and reopenings; for live sources `monotonic`, the default
 
     late: bool = False  # it was left out first, see cameras/packets.py: it is older than `monotonic` says, and counts
+    look: bool = False  # at a still scene, see cameras/motion.py: frames in which something moves do not wait for it
     # Its way, on the clock of `monotonic`: given to the engine, people found, decided who they are, events handed over.
     submitted: float = math.nan
     analysed: float = math.nan

@@ -90,21 +90,24 @@ class MotionGate:
     def __init__(self, options: Mapping[str, Any]) -> None:
         """options  the camera's settings: `ignore` and `region`"""
         self.on, self.look_every_s, self.followed = False, 2.0, False  # as the stream says
+        self.look = False  # the latest frame let through is a look at a still scene
         self._detector = MotionDetector(within(options["ignore"], options["region"]))
         self._until = self._looked = self._stirred = -math.inf
 
     def opens(self, image: np.ndarray, moment: float) -> bool:
         """Whether this frame is to be analysed. Frames must come in the order of their moments."""
         if not self.on:
+            self.look = False
             return True
         if self._detector.see(image, moment) != "still":
             self._until = moment + AFTER_S
         if self.followed:
             self._stirred = moment
-        wanted = self.followed or moment <= self._until or moment - self._looked >= self.look_every_s
-        if wanted:
+        lively = self.followed or moment <= self._until
+        self.look = not lively and moment - self._looked >= self.look_every_s
+        if lively or self.look:
             self._looked = moment
-        return wanted
+        return lively or self.look
 
     def quiet(self, moment: float) -> bool:
         """Whether nothing has moved for so long that the source may rest."""

@@ -136,7 +136,7 @@ class PacketSource:
     # --- frames -------------------------------------------------------------------------------------------------------
 
     def grab(self) -> bool:
-        self.skipped, self.behind, self.behind_s = False, 0, 0.0
+        self.skipped, self.behind, self.behind_s, self._frame = False, 0, 0.0, None
         while not self._frames:
             packet = self._next()
             if packet is None:

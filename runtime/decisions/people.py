@@ -22,11 +22,12 @@ from personsearch.runtime.decisions.centring import PrototypeMean, StoredMean
 from personsearch.runtime.decisions.gallery import Gallery
 from personsearch.runtime.decisions.judge import Judge, check_target
 from personsearch.runtime.decisions.lineup import Lineup
-from personsearch.runtime.decisions.recognition import Match, Recognition, Want
+from personsearch.runtime.decisions.recognition import BETTER, Match, Recognition, Want
 from personsearch.runtime.settings import StreamSettings
 
 log = logging.getLogger("personsearch.people")
 MOST_AT_ONCE = 4  # descriptions in one call of the engine: frames wait for it
+MOST_HURRIED = 2  # of live pictures
 SAVE_EVERY_S, CENTRE_EVERY_S = 300.0, 60.0
 SAVED_S = 2.0  # of descriptions that were not needed
 LIVE = ""  # key of the budget that live cameras share
@@ -155,14 +156,19 @@ class People:
         recognition = self._cameras[frame.camera]
         return recognition.see(frame.image, detections, frame.moment, self._clock[frame.camera])
 
-    def choose(self, cameras: Iterable[str], monotonic: float) -> list[tuple[str, Want]]:
+    def choose(self, cameras: Iterable[str], monotonic: float, hurry: bool = False) -> list[tuple[str, Want]]:
         """Whom to describe now, after frames of these cameras: as far as the budget goes, the most urgent first, then
-        the oldest wish."""
+        the oldest wish.
+
+        hurry  at most two who are hardly known or in doubt, or one other: the next frame is on its way"""
         chosen: list[tuple[str, Want]] = []
         for key in dict.fromkeys(LIVE if name in self._live else name for name in cameras):
             sharing = self._live if key == LIVE else {key}
             waiting = [(n, w) for n in sorted(sharing) if n in self._cameras for w in self._cameras[n].wants.values()]
             waiting.sort(key=lambda item: (item[1].urgency, item[1].since, item[0], item[1].track.number))
+            if hurry:
+                urgent = sum(want.urgency < BETTER for _, want in waiting[:MOST_HURRIED])
+                waiting = waiting[: max(1, urgent)]
             now = monotonic if key == LIVE else self._clock.get(key, 0.0)
             count = min(len(waiting), MOST_AT_ONCE - len(chosen), self._budgets[key].available(now))
             self._budgets[key].spend(count)

@@ -26,6 +26,7 @@ MOST_PIXELS = 400  # height of a picture that waits; a head sees 256 or so of th
 DOUBT_EVERY_S = 0.1  # in a crowd nearly everybody is in doubt all the time
 ASKED = (1, 2, 3, 5)  # views after which a new track may turn out to be a lost one
 FEW = 2  # views
+BETTER = 2  # urgency of further views of somebody who is known
 HIDDEN = 0.4  # a person covered by more than this is described only if there is nothing better
 
 
@@ -45,8 +46,8 @@ class Want:
 
     @property
     def urgency(self) -> int:
-        """0 for somebody of whom hardly anything is known, 1 for a doubt, 2 for better views."""
-        return 0 if self.views < FEW else 1 if self.doubt else 2
+        """0 for somebody of whom hardly anything is known, 1 for a doubt, `BETTER` for better views."""
+        return 0 if self.views < FEW else 1 if self.doubt else BETTER
 
 
 @dataclass(frozen=True)

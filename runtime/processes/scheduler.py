@@ -13,7 +13,8 @@ FOLLOWED = 2.0  # so many times as often is a camera looked at in which somebody
 
 class Scheduler:
     """The camera that has waited longest comes first, so a fast camera cannot push a slow one aside. Where somebody is
-    followed, each second of waiting counts twice: with too much to do, names are worth more than empty scenes."""
+    followed, each second of waiting counts twice: with too much to do, names are worth more than empty scenes. Looks at
+    still scenes, which often fall due together, never come twice in a row while something that moves waits."""
 
     def __init__(
         self, settings: SchedulingSettings, batch: int, following: Callable[[str], bool] = lambda _camera: False
@@ -23,6 +24,7 @@ class Scheduler:
         self.settings, self.batch, self.following = settings, batch, following
         self.load = 0.0  # share of the time that the engine is busy, smoothed
         self._since = 0.0  # when the first frame of the batch that forms was seen
+        self._looked = False  # the latest batch began with a look at a still scene
 
     def choose(self, cameras: Sequence[Camera], busy: bool, inference_s: float, now: float) -> list[Frame]:
         """The next batch, one frame of each camera at most; empty while there is nothing, or it pays to wait.
@@ -48,6 +50,9 @@ class Scheduler:
         if not full and now - self._since < self.window(inference_s):
             return []
         self._since = 0.0
+        if self._looked:
+            ready.sort(key=lambda c: c.pending[0].look)
+        self._looked = ready[0].pending[0].look
         chosen = ready[: self.batch]
         for camera in chosen:
             camera.last_served = now

@@ -34,6 +34,7 @@ from idle_cost import SETTLE_S, encode, film
 
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.street.street import Street, StreetSettings
+from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
 from personsearch.runtime.delivery.events import EventFactory
 from personsearch.runtime.delivery.publisher import Publisher
@@ -69,6 +70,11 @@ def memory_mb(pid: int) -> float:
     """Its own memory, and its share of what it has in common with others."""
     fields = dict(line.split(":") for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
     return round(int(fields["Pss"].split()[0]) / 1000, 1)
+
+
+def points(seconds: list[float]) -> dict[str, float]:
+    """Quantiles in milliseconds."""
+    return {f"p{p}": round(1000 * percentile(seconds, p), 1) for p in (50, 95, 99)}
 
 
 def street_files(place: Path, cameras: int) -> tuple[list[dict[str, Any]], Gallery]:
@@ -144,6 +150,14 @@ def measure(
         time.sleep(settle_s)
         pids = {"inference": [pipeline.inference.process.pid], "capture": [c.process.pid for c in pipeline.cameras]}
         pipeline.recent.clear()
+        moving: list[float] = []  # latencies of frames in which something moves,
+        looks: list[float] = []  # and of looks at still scenes
+
+        def note(frame: Frame, *_: object) -> None:
+            if not frame.late:
+                (looks if frame.look else moving).append(frame.told - frame.monotonic)
+
+        pipeline.watchers.append(note)
         before = {name: sum(map(cpu_seconds, group)) for name, group in pids.items()}
         own, writer, began = time.process_time(), publisher.cpu_s, time.monotonic()
         counted = [(c.counters.captured, c.counters.analysed) for c in pipeline.cameras]
@@ -153,7 +167,7 @@ def measure(
         spent = {name: sum(map(cpu_seconds, group)) - before[name] for name, group in pids.items()}
         spent["publisher"] = publisher.cpu_s - writer
         spent["pipeline"] = time.process_time() - own - spent["publisher"]
-        latencies = list(pipeline.recent)
+        latencies, moving, looks = (list(times) for times in (pipeline.recent, moving, looks))
         busy = pipeline.inference.busy_s - busy
         captured = sum(c.counters.captured - n for c, (n, _) in zip(pipeline.cameras, counted, strict=True))
         analysed = sum(c.counters.analysed - n for c, (_, n) in zip(pipeline.cameras, counted, strict=True))
@@ -167,7 +181,9 @@ def measure(
         "cameras": len(files), "fps": 10, "load_before": load, "seconds": round(took, 1),
         "engine": pipeline.inference.name, "captured_per_s": round(captured / took, 2),
         "analysed_per_s": round(analysed / took, 2), "dropped": dict(dropped),
-        "latency_ms": {f"p{p}": round(1000 * percentile(latencies, p), 1) for p in (50, 95, 99)},
+        "latency_ms": points(latencies),
+        "moving_per_s": round(len(moving) / took, 2), "moving_latency_ms": points(moving),
+        "looks_per_s": round(len(looks) / took, 2), "look_latency_ms": points(looks) if looks else None,
         "cpu_ms_per_frame": {name: round(1000 * s / max(1, analysed), 2) for name, s in spent.items()},
         "cpu_of_two_cores": round(total / took / (os.cpu_count() or 1), 3),
         "share_outside_inference": round(1 - spent["inference"] / total, 3), "engine_busy": round(busy / took, 3),
@@ -238,7 +254,9 @@ def write_tables() -> None:
     path = MEASUREMENTS / "load-many.json"
     if path.exists():
         m = json.loads(path.read_text(encoding="utf-8"))
-        latency, memory = m["latency_ms"], m["memory_mb"]
+        memory = m["memory_mb"]
+        kinds = {"latency_ms": "all", "moving_latency_ms": "something moves", "look_latency_ms": "still scenes"}
+        latencies = [(words, m[key]) for key, words in kinds.items() if m.get(key)]
         still = [memory[name] for name in memory if name.startswith("still")]
         height, width = m["detector"]["size"]
         lines += [
@@ -249,7 +267,10 @@ def write_tables() -> None:
             f"| the detector alone, {height}x{width} | {m['detector']['frames_per_s']} frames/s, "
             f"{m['detector']['cpu_ms_per_frame']} ms of processor time each |",
             f"| frames captured, analysed | {m['captured_per_s']}/s, {m['analysed_per_s']}/s |",
-            f"| capture to event, p50 / p95 / p99 | {latency['p50']} / {latency['p95']} / {latency['p99']} ms |",
+            *(
+                f"| capture to event, {words}: p50 / p95 / p99 | {t['p50']} / {t['p95']} / {t['p99']} ms |"
+                for words, t in latencies
+            ),
             f"| all processes, of the cores | {100 * m['cpu_of_two_cores']:.0f} % |",
             f"| memory of a capture process: busy, still (mean) | {memory['busy']:.0f} MB, "
             f"{sum(still) / len(still):.0f} MB |",

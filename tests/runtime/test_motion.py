@@ -84,10 +84,11 @@ def test_ignored_zones_do_not_count_even_within_a_region() -> None:
 
 def test_the_gate_opens_for_motion_for_a_look_and_while_somebody_is_followed() -> None:
     camera = gate()
-    opened = [n / 10 for n in range(100) if camera.opens(picture(), n / 10)]
+    opened = {n / 10: camera.look for n in range(100) if camera.opens(picture(), n / 10)}
     assert [m for m in opened if m <= AFTER_S] == [n / 10 for n in range(int(10 * AFTER_S) + 1)]
-    assert [m for m in opened if m > AFTER_S] == [4.0, 6.0, 8.0]
+    assert [m for m in opened if m > AFTER_S] == [m for m, look in opened.items() if look] == [4.0, 6.0, 8.0]
     assert camera.opens(picture((150, 100, 10, 30)), 9.9)
+    assert not camera.look
     camera.followed = True
     assert all(camera.opens(picture(), 10 + n / 10) for n in range(100))
     camera.followed = False

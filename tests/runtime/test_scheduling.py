@@ -1,0 +1,128 @@
+"""Who waits for whom at the engine: frames in which something moves, looks at still scenes, people to describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from personsearch.core.bundle import read_manifest
+from personsearch.core.quality import Quality
+from personsearch.core.records import Detections
+from personsearch.core.tracking.tracker import Tracker, TrackingSettings
+from personsearch.runtime.cameras.camera import Camera
+from personsearch.runtime.cameras.frames import Frame
+from personsearch.runtime.decisions.gallery import Gallery
+from personsearch.runtime.decisions.recognition import Want
+from personsearch.runtime.pipeline import Pipeline
+from personsearch.runtime.processes.inference import Inference
+from personsearch.runtime.processes.scheduler import Scheduler
+from personsearch.runtime.settings import SchedulingSettings, StreamSettings, default_bundle
+
+PICTURE = np.zeros((40, 20, 3), np.uint8)
+
+
+def stream(*cameras: dict[str, Any]) -> StreamSettings:
+    return StreamSettings.model_validate({"cameras": cameras, "box": "test"})
+
+
+def waiting(name: str, moment: float, look: bool = False) -> Camera:
+    (settings,) = stream({"name": name, "url": "film.avi"}).cameras
+    camera = Camera(settings, lambda *_: None)
+    camera.state = "online"
+    camera.pending.append(Frame(name, PICTURE, 0, 0.0, moment, look=look))
+    return camera
+
+
+def test_looks_that_fall_due_together_let_a_busy_camera_through() -> None:
+    scheduler = Scheduler(SchedulingSettings(), batch=1)
+    busy = waiting("busy", 9.95)
+    cameras = [*(waiting(f"still{number}", 9.9, look=True) for number in range(4)), busy]
+    busy.last_served, served = 9.9, []
+    for turn in range(8):
+        now = 10.0 + 0.03 * turn
+        served += [frame.camera for frame in scheduler.choose(cameras, False, 0.03, now)]
+        if not busy.pending and turn < 5:
+            busy.pending.append(Frame("busy", PICTURE, 0, 0.0, now))
+    assert ["busy" if name == "busy" else "look" for name in served[:6]] == ["look", "busy"] * 3
+    assert len(set(served) - {"busy"}) == 4  # each had its look,
+    assert not any(camera.counters.dropped for camera in cameras)  # and in time
+
+
+class Calm(Inference):
+    """An engine that never answers by itself: what it is given is noted."""
+
+    def __init__(self) -> None:
+        super().__init__({"bundle": "", "engine": "", "threads": 1}, read_manifest(default_bundle()), None, print)  # type: ignore[arg-type]
+
+    def tick(self, now: float) -> None:
+        pass
+
+    @property
+    def idle(self) -> bool:
+        return not self.batch and not self.describing
+
+    def submit(self, frames: Sequence[Frame], min_score: float | None, now: float) -> None:
+        self.batch = list(frames)
+
+    def describe(self, views: Sequence[tuple[np.ndarray, np.ndarray]], now: float) -> None:
+        self.describing = len(views)
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    manifest = read_manifest(default_bundle())
+    cameras = {"name": "street", "url": "film.avi"}, {"name": "tape", "url": "film.avi", "pace": "fast"}
+    gallery = Gallery(manifest.model_hash, manifest.dimensions)
+    made = Pipeline(stream(*cameras), default_bundle(), manifest, gallery, lambda _event: None)
+    made.inference = Calm()
+    return made
+
+
+def wish_for(pipeline: Pipeline, camera: str, views: Sequence[int]) -> None:
+    """People in a camera who should be described, each with so many views already."""
+    boxes = np.array([[50.0 * n, 10, 50 * n + 40, 110] for n in range(len(views))], np.float32)
+    found = Detections(boxes, np.full(len(boxes), 0.9), np.zeros((len(boxes), 0)))
+    tracks = Tracker(TrackingSettings(), 0.3).update(found, 0.0)
+    box, quality = np.array([0, 0, 20, 40], np.float32), Quality(1, 1, 1, 1, 1)
+    pipeline.people.of(camera).wants = {
+        track.number: Want(track, PICTURE, box, box, quality, 0.0, 0.0, False, count)
+        for track, count in zip(tracks, views, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("views", "hurried"), [((5, 0, 1, 0, 5), [0, 1]), ((5, 0, 5), [0]), ((5, 5, 5), [5]), ((), [])]
+)
+def test_of_live_pictures_those_hardly_known_are_described_first_and_few_at_once(
+    pipeline: Pipeline, views: Sequence[int], hurried: list[int]
+) -> None:
+    wish_for(pipeline, "street", views)
+    assert [want.views for _, want in pipeline.people.choose(["street"], 0.0, hurry=True)] == hurried
+    assert len(pipeline.people.of("street").wants) == len(views) - len(hurried)  # the others wait on
+
+
+def test_a_file_at_full_pace_is_described_four_at_a_time(pipeline: Pipeline) -> None:
+    wish_for(pipeline, "tape", (5, 5, 0, 1, 0, 5))
+    assert [want.views for _, want in pipeline.people.choose(["tape"], 0.0)] == [0, 1, 0, 5]
+
+
+def test_whoever_is_left_is_described_while_no_frame_waits(pipeline: Pipeline) -> None:
+    engine, street = pipeline.inference, pipeline.camera("street")
+    wish_for(pipeline, "street", (0, 0, 0, 5))
+    wish_for(pipeline, "tape", (0, 0))  # its frames wait for these themselves
+    street.pending.append(Frame("street", PICTURE, 0, 0.0, 1e9))
+    pipeline.turn()
+    assert engine.batch
+    assert not engine.describing  # the frame comes first,
+    engine.batch = []
+    described = []
+    while not described or described[-1]:
+        engine.describing = 0
+        pipeline._asked = []
+        pipeline.turn()
+        described.append(engine.describing)
+    assert described == [2, 1, 1, 0]  # then the others, by how little is known of them
+    assert len(pipeline.people.of("tape").wants) == 2
