@@ -266,7 +266,9 @@ class Pipeline:
             frame.release()
             return
         camera.counters.analysed += 1
-        tracks = self.people.see(frame, outside_zones(detections, frame, camera.settings))
+        tracks = self.people.see(
+            frame, outside_zones(detections, frame, camera.settings), self.details.magnified(frame)
+        )
         camera.leave_out_still(self.settings.scheduling, self.people.following(camera.name))
         self.statistics[frame.camera].see(tracks)
         self._analysed.append((frame, tracks))

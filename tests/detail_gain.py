@@ -44,7 +44,7 @@ def enrolled(bundle: BundleSearcher, truths: list[ImageTruth]) -> tuple[dict[int
     views: dict[int, np.ndarray] = {}
     frames: dict[int, int] = {}
     for number, truth in enumerate(truths):
-        image = read_image(truth.path)
+        image = read_image(truth)
         for identity, box in zip(truth.identities.tolist(), truth.boxes, strict=True):
             if identity >= 0 and identity not in views and box[3] - box[1] >= LEAST_HEIGHT:
                 views[identity], frames[identity] = bundle.describe([(image, box)])[0], number
@@ -54,7 +54,7 @@ def enrolled(bundle: BundleSearcher, truths: list[ImageTruth]) -> tuple[dict[int
 def compare(
     bundle: BundleSearcher, truths: list[ImageTruth], place: Path, columns: int, every: int
 ) -> dict[str, float]:
-    images = [read_image(truth.path) for truth in truths]
+    images = [read_image(truth) for truth in truths]
     height, width = images[0].shape[:2]
     size = (columns, round(columns * height / width / 2) * 2)
     main, sub = place / "main.mp4", place / "sub.mp4"
@@ -129,8 +129,8 @@ def _main() -> int:
             print(
                 "{columns} columns: {asked} views of {enrolled} people, {given} given from the main stream; right name "
                 "{right_sub:.1%} from the sub-stream, {right_main:.1%} from the main stream; cosine to the picture "
-                "itself {cosine_sub:.3f} and {cosine_main:.3f}; {view_ms:.1f} ms a view, {main_ms:.1f} and {sub_ms:.1f} ms "
-                "to decode a frame of the main and of the sub-stream".format(**row), flush=True,
+                "itself {cosine_sub:.3f} and {cosine_main:.3f}; {view_ms:.1f} ms a view, {main_ms:.1f} and "
+                "{sub_ms:.1f} ms to decode a frame of the main and of the sub-stream".format(**row), flush=True,
             )  # fmt: skip
     if given.json:
         command = f"python tests/detail_gain.py --data {Path(given.data).name} --camera {given.camera}"

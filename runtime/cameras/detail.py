@@ -8,6 +8,7 @@ person is described from the analysed stream then, and the camera stays as it is
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections import Counter, deque
@@ -53,6 +54,7 @@ class DetailReader:
     def __init__(self, settings: CameraSettings) -> None:
         self.settings, self.name = settings, settings.name
         self.state, self.cause, self.reason = "starting", "", ""
+        self.size = (0, 0)  # width and height of its pictures, as encoded
         self.counts: Counter[str] = Counter()  # given, and by CAUSES what was not
         self.answers: deque[tuple[Any, DetailView | None]] = deque()
         self.channel: Channel | None = None
@@ -61,14 +63,16 @@ class DetailReader:
         self._asked: dict[int, _Asked] = {}
         self._number = 0
         self._deadline: float | None = None
+        self._overdue = ("", "")  # cause and reason of what is wrong by then
         self._retry_at: float | None = 0.0
         self._delay, self._online_since = FIRST_RETRY_S, 0.0
         self._dying: list[Any] = []
 
     @property
     def waiting(self) -> bool:
-        """Is there a view that was asked for and not answered, or an answer that was not taken?"""
-        return bool(self.answers) or any(not asked.told for asked in self._asked.values())
+        """Is there a view that was asked for and not answered, an answer that was not taken, or a file to be opened?"""
+        opens = self.state == "starting" and not self.settings.live
+        return opens or bool(self.answers) or any(not asked.told for asked in self._asked.values())
 
     # --- views ------------------------------------------------------------------------------------------------------
 
@@ -107,7 +111,7 @@ class DetailReader:
         if self._retry_at is not None and now >= self._retry_at:
             self._start(now)
         elif self._deadline is not None and now >= self._deadline:
-            self._fail("timeout" if self.state == "starting" else "stall", "it does not answer", now)
+            self._fail(*self._overdue, now)
         elif any(now - asked.when > HUNG_S for asked in self._asked.values()):
             self._fail("stall", f"no view for {HUNG_S:g} s", now)
         for asked in self._asked.values():
@@ -134,7 +138,10 @@ class DetailReader:
         except Closed:
             self._fail("crashed", "its reader ended while starting", now)
         else:
-            self._deadline = now + START_S
+            self._expect("crashed", f"its reader did not start within {START_S:g} s", now + START_S)
+
+    def _expect(self, cause: str, otherwise: str, deadline: float) -> None:
+        self._overdue, self._deadline = (cause, otherwise), deadline
 
     def _end_process(self) -> None:
         if self.channel is not None:
@@ -191,11 +198,13 @@ class DetailReader:
     def _hear(self, header: dict[str, Any], payload: bytes, now: float) -> None:
         kind, live = header["kind"], self.settings.live
         if kind == "opening":
-            self._deadline = now + self.settings.open_timeout_s
+            limit = self.settings.open_timeout_s
+            self._expect("timeout", f"no answer within {limit:g} s", now + limit)
         elif kind in ("opened", "alive"):
-            self._deadline = now + self.settings.read_timeout_s if live else None
-            if self.state != "online" and kind == "opened":
-                self._online_since = now
+            limit = self.settings.read_timeout_s if live else math.inf
+            self._expect("stall", f"no packet for {limit:g} s", now + limit)
+            if kind == "opened":
+                self.size, self._online_since = tuple(header["size"]), now
                 self._become("online")
         elif kind == "closed":
             self._fail(header["cause"], header["reason"], now)

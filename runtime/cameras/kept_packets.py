@@ -205,7 +205,7 @@ class MainStream:
     def _take(self, frames: list[Any]) -> None:
         for frame in frames:
             if frame.pts is not None:
-                self._frames.append((float(frame.pts * frame.time_base), frame))
+                self._frames.append((float(frame.pts * (frame.time_base or self._stream.time_base)), frame))
 
     def close(self) -> None:
         self._container.close()

@@ -14,6 +14,7 @@ from personsearch.core.quality import quality_of
 from personsearch.runtime.camera_settings import CameraSettings
 from personsearch.runtime.cameras.detail import DetailReader, DetailView
 from personsearch.runtime.cameras.detail_views import reference_of
+from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.decisions.recognition import Want
 
 Wanted = tuple[str, Want]  # camera
@@ -57,6 +58,13 @@ class Details:
     def channels(self) -> dict[int, Callable[[], None]]:
         """What has to be called when a descriptor can be read."""
         return {r.channel.fileno(): r.read for r in self.readers.values() if r.channel is not None}
+
+    def magnified(self, frame: Frame) -> float:
+        """Pixels of the picture that people are described from along a side, for one of the frame."""
+        reader = self.readers.get(frame.camera)
+        if reader is None or reader.state != "online" or not max(frame.picture_size):
+            return 1.0
+        return max(1.0, max(reader.size) / max(frame.picture_size) / frame.scale)
 
     # --- wants ------------------------------------------------------------------------------------------------------
 

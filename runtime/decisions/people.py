@@ -150,9 +150,11 @@ class People:
 
     # --- one frame ----------------------------------------------------------------------------------------------------
 
-    def see(self, frame: Frame, detections: Detections) -> list[Track]:
+    def see(self, frame: Frame, detections: Detections, magnified: float = 1.0) -> list[Track]:
+        """magnified  of a camera whose people are described from another stream: see `Details.magnified`"""
         self._clock[frame.camera] = frame.wall if frame.camera in self._live else frame.moment
         recognition = self._cameras[frame.camera]
+        recognition.magnified = magnified
         return recognition.see(frame.image, detections, frame.moment, self._clock[frame.camera], frame.shot)
 
     def choose(self, cameras: Iterable[str], monotonic: float) -> list[tuple[str, Want]]:

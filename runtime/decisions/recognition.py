@@ -81,6 +81,7 @@ class Recognition:
         self.evidence: dict[int, TrackEvidence] = {}
         self.wants: dict[int, Want] = {}
         self.tracks: list[Track] = []  # seen in the latest frame
+        self.magnified = 1.0  # rows of the picture that people are described from, for each of the analysed image
         self.fetched: set[int] = set()  # numbers of tracks of whom a better picture is on its way
         self.described = self.reunited = self.split = 0
         self.offset = np.zeros(mean.dimensions, np.float32)  # the camera's mean, as of the latest decision
@@ -128,7 +129,7 @@ class Recognition:
 
     def _cut_out(self, track: Track, image: np.ndarray, moment: float, doubt: bool) -> Want | None:
         """The person's own picture, with a margin; None where it is too poor, unless nothing better comes for long."""
-        quality = quality_of(image, track.box, track.score, track.covered)
+        quality = quality_of(image, track.box, track.score, track.covered, self.magnified)
         evidence = self.evidence[track.number]
         if quality.value < self.settings.min_quality and (evidence.described or moment - track.first_seen < 2.0):
             return None
