@@ -173,6 +173,7 @@ class Pipeline:
 
     def _dispatch(self, now: float) -> None:
         if self.inference.state == "given_up":
+            self.details.take(MOST_AT_ONCE)  # nobody will describe them
             for camera in self.cameras:
                 while camera.pending:  # nobody will look at them, but the cameras go on
                     camera.drop(camera.pending.popleft(), "engine")
