@@ -242,7 +242,7 @@ def test_the_reader_says_what_is_wrong_and_shows_no_secret(
 def test_a_stream_describes_from_the_main_stream_and_counts_it(films: Films) -> None:
     camera = {"name": "c", "url": str(films.sub), "detail_url": str(films.main), "pace": "fast", "read_timeout_s": 60}
     with Running([camera], engine="onnxruntime", threads=1, inference={"timeout_s": 60}) as running:
-        wait_for(lambda: running.error or not running.thread.is_alive(), 120)
+        wait_for(lambda: running.error or not running.thread.is_alive(), 300)
         assert running.error is None
         pipeline = running.pipeline
         reader, recognition = pipeline.details.readers["c"], pipeline.people.of("c")
@@ -328,7 +328,7 @@ def test_over_rtsp_the_pictures_of_one_moment_are_found_by_both_clocks(films: Fi
     asked = 0.0
     try:
         end = time.monotonic() + 90
-        while (len(errors) < 4 or len(clocks) < 2) and time.monotonic() < end:
+        while (len(errors) < 3 or len(clocks) < 2) and time.monotonic() < end:
             now = time.monotonic()
             camera.tick(now)
             camera.read()
@@ -342,14 +342,14 @@ def test_over_rtsp_the_pictures_of_one_moment_are_found_by_both_clocks(films: Fi
                 shot = frame.shot
                 assert shot is not None
                 clocks |= shot.clocks.keys()
-                if reader.state == "online" and now - asked > 0.3:
+                if reader.state == "online" and now - asked > 0.3 and not reader.waiting:
                     asked, number = now, int(np.argmin([np.abs(image - frame.image).mean() for image in smalls]))
                     question, reference = films.question(number)
                     corners, box = (v * np.tile(SUB, 2) for v in (question.corners, question.box))
                     reader.ask(number, shot, corners, box, reference)
                 frame.release()
             time.sleep(0.01)
-        assert len(errors) >= 4, (reader.state, reader.reason, reader.counts, camera.state, camera.reason)
+        assert len(errors) >= 3, (reader.state, reader.reason, reader.counts, camera.state, camera.reason)
         assert clocks == {"camera", "arrival"}
         assert float(np.median(errors)) < 10
     finally:
