@@ -1,13 +1,15 @@
 #!/usr/bin/env python
 """Would it pay to look at the part of a frame that moved, at full resolution, instead of at the whole frame?
 
-    python tests/region_gain.py --data SHARED_DATA [--every 10] [--json FILE]
+    python tests/region_gain.py --data SHARED_DATA --teacher 2003.xml [--every 10] [--json FILE]
+    python tests/region_gain.py --data SHARED_DATA --shares
 
 SHARED_DATA holds video/*.{avi,mp4} and people-mot/. The moved part is the box around all pixels that changed (the
 detector of motion of `scheduling.motion`) and around everybody who is found in the frame, grown by a tenth. It is
 taken where its own pixels fit the network's canvas; then whole frame and part are searched. Truth is people-mot's for
 vtest.avi, and for the others what a larger detector finds in the frame and its quarters (--teacher, OpenVINO).
 Said are: the share of frames with such a part, the recall of both inside it, the people outside it, and the time.
+With --shares nothing is searched: it says only in how many frames what moved fits the canvas.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ import cv2
 import numpy as np
 
 from personsearch.core.boxes import iou
+from personsearch.core.bundle import read_manifest
 from personsearch.core.engines.searcher import BundleSearcher
-from personsearch.core.errors import run_main
+from personsearch.core.errors import UserError, run_main
 from personsearch.core.metrics import frame_number
 from personsearch.core.openvino_core import openvino_core
 from personsearch.runtime.cameras.motion import MotionDetector, small
@@ -84,6 +87,22 @@ def moved_part(detector: MotionDetector, image: np.ndarray, people: np.ndarray) 
     return np.concatenate([np.maximum(low - grow, 0), np.minimum(high + grow, [width, height])])
 
 
+def shares(video: Path, canvas: np.ndarray) -> dict[str, Any]:
+    """Of all frames at ten a second: how many show motion, and of how many does what moved fit the canvas (w, h)?"""
+    reader, detector, number = cv2.VideoCapture(str(video)), MotionDetector(), -1
+    step = max(1, round(reader.get(cv2.CAP_PROP_FPS) / FPS))
+    frames = moving = fits = 0
+    while reader.grab():
+        number += 1
+        if number % step == 0:
+            image = reader.retrieve()[1]
+            part = moved_part(detector, image, np.empty((0, 4), np.float32))
+            frames, moving = frames + 1, moving + (part is not None)
+            fits += part is not None and bool((part[2:] - part[:2] <= canvas).all())
+            detector.see(image, number / step / FPS)
+    return {"video": video.name, "frames": frames, "moving": moving, "fits": fits, "canvas": canvas.tolist()}
+
+
 def recall(found: np.ndarray, truth: np.ndarray) -> int:
     return int((iou(truth, found).max(1) >= SAME_IOU).sum()) if len(truth) and len(found) else 0
 
@@ -139,16 +158,29 @@ def _search(bundle: BundleSearcher, image: np.ndarray, times: list[float]) -> np
 def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with video/ and people-mot/")
-    parser.add_argument("--teacher", type=Path, required=True, help="person-vehicle-bike-detection-2003.xml")
+    parser.add_argument("--shares", action="store_true", help="search nothing")
+    parser.add_argument("--teacher", type=Path, help="person-vehicle-bike-detection-2003.xml")
     parser.add_argument("--every", type=int, default=10, help="frames, at ten a second, from one look to the next")
     parser.add_argument("--json", default="", metavar="FILE", help="write the figures")
     given = parser.parse_args()
     cv2.setNumThreads(1)
+    names = ("vtest.avi", "one-by-one.mp4", "retail.mp4")
+    if given.shares:
+        manifest = read_manifest(default_bundle())
+        for name in names:
+            print(
+                json.dumps(shares(given.data / "video" / name, np.array([manifest.width, manifest.height]))), flush=True
+            )
+        return 0
+    if given.teacher is None:
+        raise UserError(
+            "--teacher is missing: give person-vehicle-bike-detection-2003.xml, or --shares to search nothing"
+        )
     bundle, teacher = BundleSearcher(default_bundle(), "openvino", 1), Teacher(given.teacher)
     images = load_prw(given.data / "people-mot", "test").images[:: max(1, given.every // 5)]  # every fifth frame is one
     annotated = {frame_number(image.name) - 1: image.boxes for image in images}
     rows = []
-    for name in ("vtest.avi", "one-by-one.mp4", "retail.mp4"):
+    for name in names:
         truths = (lambda n, _: annotated.get(n)) if name == "vtest.avi" else (lambda _, image: teacher(image))
         every = 1 if name == "vtest.avi" else given.every
         rows.append(row := measure(bundle, given.data / "video" / name, truths, every))

@@ -112,7 +112,7 @@ class DetailReader:
             self._start(now)
         elif self._deadline is not None and now >= self._deadline:
             self._fail(*self._overdue, now)
-        elif any(now - asked.when > HUNG_S for asked in self._asked.values()):
+        elif self.state != "starting" and any(now - asked.when > HUNG_S for asked in self._asked.values()):
             self._fail("stall", f"no view for {HUNG_S:g} s", now)
         for asked in self._asked.values():
             if self.settings.live and not asked.told and now - asked.when > LATE_S:
