@@ -184,7 +184,7 @@ class Asking:
 
 @pytest.fixture
 def asking(films: Films, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Asking]]:
-    monkeypatch.setattr("personsearch.runtime.cameras.detail.START_S", 60.0)  # on a busy machine
+    monkeypatch.setattr("personsearch.runtime.cameras.detail.START_S", 120.0)  # on a busy machine
     made: list[Asking] = []
 
     def make(detail_url: str, url: str = "") -> Asking:
@@ -239,10 +239,14 @@ def test_the_reader_says_what_is_wrong_and_shows_no_secret(
     assert secret not in said
 
 
-def test_a_stream_describes_from_the_main_stream_and_counts_it(films: Films) -> None:
-    camera = {"name": "c", "url": str(films.sub), "detail_url": str(films.main), "pace": "fast", "read_timeout_s": 60}
-    with Running([camera], engine="onnxruntime", threads=1, inference={"timeout_s": 60}) as running:
-        wait_for(lambda: running.error or not running.thread.is_alive(), 300)
+def test_a_stream_describes_from_the_main_stream_and_counts_it(films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("camera", "detail"):
+        monkeypatch.setattr(f"personsearch.runtime.cameras.{part}.START_S", 120.0)  # on a busy machine
+    limits = {"open_timeout_s": 60, "read_timeout_s": 60}
+    camera = {"name": "c", "url": str(films.sub), "detail_url": str(films.main), "pace": "fast", **limits}
+    inference = {"timeout_s": 100, "load_timeout_s": 300}
+    with Running([camera], engine="onnxruntime", threads=1, inference=inference) as running:
+        wait_for(lambda: running.error or not running.thread.is_alive(), 400)
         assert running.error is None
         pipeline = running.pipeline
         reader, recognition = pipeline.details.readers["c"], pipeline.people.of("c")
