@@ -39,10 +39,13 @@ class Quality:
         return [word for wrong, word in told if wrong]
 
 
-def quality_of(image: np.ndarray, box: np.ndarray, score: float = 1.0, covered: float = 0.0) -> Quality:
+def quality_of(
+    image: np.ndarray, box: np.ndarray, score: float = 1.0, covered: float = 0.0, magnified: float = 1.0
+) -> Quality:
     """Of the person at `box` (4,) xyxy in pixels of `image`, uint8 (h, w, 3) BGR.
 
-    covered  share of the box that other people in front of it hide, 0 to 1
+    covered    share of the box that other people in front of it hide, 0 to 1
+    magnified  rows of a picture that can be had instead, for each of this one
     """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = (float(v) for v in box)
@@ -61,7 +64,7 @@ def quality_of(image: np.ndarray, box: np.ndarray, score: float = 1.0, covered: 
     blur = float(cv2.Laplacian(grey, cv2.CV_32F).var()) * (40.0 / max(contrast, 20.0)) ** 2
     cut = (x1 <= BORDER) + (y1 <= BORDER) + (x2 >= width - BORDER) + (y2 >= height - BORDER)
     return Quality(
-        size=min(1.0, (y2 - y1) / FULL_HEIGHT),
+        size=min(1.0, magnified * (y2 - y1) / FULL_HEIGHT),
         sharpness=float(np.clip(np.sqrt(blur / SHARP), 0.1, 1.0)),
         light=float(np.clip(min(light / DARK, (255 - light) / (255 - BRIGHT)), 0.05, 1.0)),
         visible=float(np.clip(1.0 - covered, 0.0, 1.0)) * (0.75**cut),

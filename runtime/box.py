@@ -34,7 +34,7 @@ from personsearch.runtime.operations.growth import Growth
 from personsearch.runtime.operations.logs import set_up_logs
 from personsearch.runtime.operations.monitoring import Operations, tell_systemd
 from personsearch.runtime.operations.place import Place
-from personsearch.runtime.operations.reload import Reloader, check_cameras
+from personsearch.runtime.operations.reload import Reloader, check_cameras, check_details
 from personsearch.runtime.operations.retention import Retention
 from personsearch.runtime.pipeline import Pipeline
 from personsearch.runtime.recording.recorder import Recorder
@@ -78,6 +78,7 @@ def read_inputs(arguments: argparse.Namespace, console: Console) -> Inputs:
     bundle = arguments.bundle or settings.bundle or default_bundle()
     settings = settings.model_copy(update={"engine": arguments.engine or settings.engine})
     manifest = read_manifest(bundle)
+    check_details(settings, arguments.cams, manifest)
     page = arguments.page or settings.page.enabled
     later = page or settings.fleet.gallery is not None  # somebody can be enrolled by the page, or come from the group
     if later and not arguments.validate:

@@ -12,6 +12,7 @@ from personsearch.core.zones import LineSettings, Share, ZoneSettings
 from personsearch.runtime.cameras.urls import kind_with_secrets
 
 Rectangle = tuple[Share, Share, Share, Share]  # x, y, width, height as shares of the upright picture
+DETAIL = ("detail_url", "detail_within_s")
 PLACES = ("ignore", "zones", "lines", "active", "next_to")  # what is said of a camera's picture, not of its source
 
 
@@ -48,6 +49,8 @@ def _inside(rectangle: Rectangle) -> Rectangle:
 class CameraSettings(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     url: str = Field(min_length=1, max_length=4096)
+    detail_url: str = Field("", max_length=4096)  # another stream of the same view, whose people are described
+    detail_within_s: float = Field(0.1, gt=0, le=1)
     end: Literal["stop", "loop"] = "stop"
     pace: Literal["source", "fast"] = "source"
     history: bool = True
@@ -82,8 +85,24 @@ class CameraSettings(Settings):
         return tuple(_inside(zone) for zone in value)
 
     def same_source(self, other: CameraSettings) -> bool:
-        """Do they differ in places and hours only? Those are taken over while the camera runs."""
-        return self.model_copy(update={key: getattr(other, key) for key in PLACES}) == other
+        """Do they differ in places, hours and the main stream only? Those are taken over while the camera runs. (Only a
+        source beside a main stream has clocks, so with and without one are different sources.)"""
+        same = {key: getattr(other, key) for key in (*PLACES, *DETAIL)}
+        return bool(self.detail_url) == bool(other.detail_url) and self.model_copy(update=same) == other
+
+    def same_detail(self, other: CameraSettings) -> bool:
+        """Have they the same main stream, read in the same way?"""
+        return all(getattr(self, key) == getattr(other, key) for key in DETAIL)
+
+    @model_validator(mode="after")
+    def _streams_of_one_kind(self) -> CameraSettings:
+        kinds = kind_with_secrets(self.url), kind_with_secrets(self.detail_url)
+        if self.detail_url and (kinds[0] != kinds[1] or kinds[0] not in ("network", "file")):
+            raise ValueError(
+                "url and detail_url have to be two network streams, or two video files, of one view, but are "
+                f"{kinds[0]} and {kinds[1]}; leave detail_url out to describe people from url"
+            )
+        return self
 
     @model_validator(mode="after")
     def _area_names_differ(self) -> CameraSettings:

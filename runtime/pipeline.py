@@ -24,8 +24,9 @@ from personsearch.runtime.cameras.camera import Camera
 from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.decisions.announcer import Announcer
 from personsearch.runtime.decisions.calibration import CameraCalibration
+from personsearch.runtime.decisions.details import Details
 from personsearch.runtime.decisions.gallery import Gallery
-from personsearch.runtime.decisions.people import People
+from personsearch.runtime.decisions.people import MOST_AT_ONCE, People
 from personsearch.runtime.decisions.recognition import Match, Want
 from personsearch.runtime.decisions.sighting import SightingChange
 from personsearch.runtime.decisions.sightings import Sightings
@@ -70,6 +71,7 @@ class Pipeline:
         self.announcer = Announcer(settings.match)
         self.cameras: list[Camera] = []
         self.people = People(settings, manifest, gallery, settings.engine, calibrations, means)
+        self.details = Details()
         self.scheduler = Scheduler(settings.scheduling, manifest.batch, self.people.following)
         self.sightings = Sightings(settings, gallery)
         self.sightings.listeners.append(self._tell_sighting)
@@ -114,13 +116,15 @@ class Pipeline:
                 if now >= next_status:
                     next_status = now + self.settings.status_every_s
                     on_status()
-                if all(camera.done for camera in self.cameras) and not self.inference.batch and not self._analysed:
+                under_way = self.inference.batch or self._analysed or self.details.waiting()
+                if all(camera.done for camera in self.cameras) and not under_way:
                     break
                 if self.inference.state == "given_up" and self.settings.inference.after_giving_up == "exit":
                     break
         finally:
             self._fatal = None
             self.sightings.close()
+            self.details.stop()
             for camera in self.cameras:
                 camera.stop()
             for frame, _ in self._analysed:
@@ -142,10 +146,11 @@ class Pipeline:
         for camera in self.cameras:
             if camera.settings.live or self.inference.state != "loading" or self.inference.restarts:
                 camera.tick(now)  # files wait for the engine to load once; else their first seconds would be missed
+        self.details.tick(now)
         self._recover()
         drop_outside_hours(self.cameras, time.time())
         self._dispatch(now)
-        self._describe_meanwhile(now)
+        self._choose_meanwhile(now)
         if now >= self._next_second:
             self._second(now)
         if self._fatal is not None:
@@ -155,7 +160,7 @@ class Pipeline:
 
     def _wait_and_read(self) -> None:
         poll = select.poll()
-        readers: dict[int, Callable[[], None]] = {}
+        readers: dict[int, Callable[[], None]] = self.details.channels()
         for camera in self.cameras:
             if camera.channel is not None:
                 readers[camera.channel.fileno()] = camera.read
@@ -169,11 +174,16 @@ class Pipeline:
 
     def _dispatch(self, now: float) -> None:
         if self.inference.state == "given_up":
+            self.details.take(MOST_AT_ONCE)  # nobody will describe them
             for camera in self.cameras:
                 while camera.pending:  # nobody will look at them, but the cameras go on
                     camera.drop(camera.pending.popleft(), "engine")
             return
-        frames = self.scheduler.choose(self.cameras, not self.inference.idle, self.inference.mean_s, now)
+        if self.inference.idle and (ready := self.details.take(MOST_AT_ONCE)):
+            self._describe(ready, now)
+        waiting = self.details.waiting()  # of a lossless camera the next frame waits, so that it always finds the same
+        cameras = [c for c in self.cameras if c.name not in waiting or not c.settings.lossless]
+        frames = self.scheduler.choose(cameras, not self.inference.idle, self.inference.mean_s, now)
         if not frames:
             return
         for frame in frames:
@@ -195,24 +205,28 @@ class Pipeline:
             for frame, detections in zip(result.frames, result.detections, strict=True):
                 frame.analysed = now
                 self._follow(frame, detections)
-            if self._describe([frame.camera for frame, _ in self._analysed], now):
+            if self._choose([frame.camera for frame, _ in self._analysed], now):
                 return
         self._dispatch(now)  # the engine works on while we conclude
         self._conclude()
 
-    def _describe(self, names: Sequence[str], now: float) -> bool:
+    def _choose(self, names: Sequence[str], now: float) -> bool:
         """Have people in these cameras described, if anybody should be. Of live pictures few at once, since the next
         ones are on their way; a file that is read as fast as possible gives the same descriptions on any machine."""
         lossless = any(c.settings.lossless for c in self.cameras if c.name in names)
-        self._asked = self.people.choose(names, now, hurry=not lossless)
-        if self._asked and self.inference.idle:
-            self.inference.describe([(want.picture, want.box) for _, want in self._asked], now)
-        return bool(self.inference.describing)
+        return self._describe(self.details.fetch(self.people.choose(names, now, hurry=not lossless)), now)
 
-    def _describe_meanwhile(self, now: float) -> None:
+    def _choose_meanwhile(self, now: float) -> None:
         """Whom no frame waited for is described while no frame waits."""
         if self.inference.idle and not self._analysed and not any(camera.pending for camera in self.cameras):
-            self._describe([c.name for c in self.cameras if not c.settings.lossless], now)
+            self._choose([c.name for c in self.cameras if not c.settings.lossless], now)
+
+    def _describe(self, wanted: list[tuple[str, Want]], now: float) -> bool:
+        """Whether the engine has begun."""
+        self._asked = wanted
+        if wanted and self.inference.idle:
+            self.inference.describe([(want.picture, want.box) for _, want in wanted], now)
+        return bool(self.inference.describing)
 
     def _recover(self) -> None:
         """After an engine that died: lossless frames are tried again, the others are history; whoever was to be
@@ -236,7 +250,8 @@ class Pipeline:
     def _under_way(self) -> set[str]:
         """Names of the cameras that have frames which wait or are under analysis."""
         frames = [*self.inference.batch, *self.inference.orphans, *(frame for frame, _ in self._analysed)]
-        return {frame.camera for frame in frames} | {camera.name for camera in self.cameras if camera.pending}
+        pending = {camera.name for camera in self.cameras if camera.pending}
+        return {frame.camera for frame in frames} | pending | self.details.waiting()
 
     def _second(self, now: float) -> None:
         self._next_second = now + 1.0
@@ -264,7 +279,9 @@ class Pipeline:
             frame.release()
             return
         camera.counters.analysed += 1
-        tracks = self.people.see(frame, outside_zones(detections, frame, camera.settings))
+        tracks = self.people.see(
+            frame, outside_zones(detections, frame, camera.settings), self.details.magnified(frame)
+        )
         camera.leave_out_still(self.settings.scheduling, self.people.following(camera.name))
         self.statistics[frame.camera].see(tracks)
         self._analysed.append((frame, tracks))
@@ -311,6 +328,7 @@ class Pipeline:
         camera.leave_out_still(self.settings.scheduling, followed=False)
         self.cameras.append(camera)
         self.people.add(settings)
+        self.details.add(settings)
         self.statistics[settings.name] = CameraStatistics()
 
     def apply(
@@ -327,10 +345,12 @@ class Pipeline:
             new = wanted.get(camera.name)
             if new is not None and new.same_source(camera.settings):
                 camera.settings = new
+                self.details.apply(new)
             else:
                 camera.stop()
                 self.cameras.remove(camera)
                 self.people.remove(camera.name)
+                self.details.remove(camera.name)
                 touched.append(camera.name)
         self.inference.batch = [f if f.camera not in touched else _ownerless(f) for f in self.inference.batch]
         self.settings = settings
@@ -365,6 +385,10 @@ class Pipeline:
             self.sightings.engine_gave_up()
         (log.info if state == "ready" else log.error)("inference engine: %s (%s)", state, reason)
 
+    def _detail_words(self, camera: str) -> str:
+        reader = self.details.readers.get(camera)
+        return f"  main stream {reader.counts['given']} of {reader.counts.total()} views" if reader else ""
+
     def status_lines(self) -> list[str]:
         """One line per camera: rates since the start, and what was seen; one more if there is too much to do."""
         elapsed = max(time.monotonic() - self.started, 1e-6)
@@ -374,7 +398,7 @@ class Pipeline:
             lines.append(
                 f"{camera.name:16s} {camera.state:8s} in {c.captured / elapsed:6.1f} fps  "
                 f"analysed {c.analysed / elapsed:6.1f} fps  dropped {sum(c.dropped.values()):6d}  people {s.now:3d} "
-                f"(tracks {s.tracks})  matches {s.matches}"
+                f"(tracks {s.tracks})  matches {s.matches}{self._detail_words(camera.name)}"
             )
         return [*lines, *filter(None, [self.overload.words()])]
 

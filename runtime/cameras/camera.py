@@ -114,6 +114,7 @@ class Camera:
             return
         options = self.settings.model_dump(mode="json") | {
             "url": url, "lossless": self.settings.lossless, "rests": self._rests,
+            "clocks": bool(self.settings.detail_url), "detail_url": "",
         }  # fmt: skip
         if options["decoding"] == "auto" and self._hung >= MOST_HUNG:
             options["decoding"] = "software"
@@ -282,7 +283,7 @@ class Camera:
             wall=header["wall"], monotonic=header["monotonic"], stream_s=header["stream_s"],
             offset=tuple(header["offset"]), scale=header["scale"], picture_size=tuple(header["picture"]),
             memory=memory, position=slot * memory.slot_bytes, release=release, moment=header["moment"],
-            late=header["late"], look=header["look"],
+            late=header["late"], look=header["look"], clocks=header["clocks"],
         )  # fmt: skip
         self._index, self._moment = frame.index + 1, frame.moment
         if not self.settings.lossless and not frame.late:

@@ -217,6 +217,7 @@ class Capture:
             "kind": "frame", "memory": self.generation, "slot": slot, "shape": image.shape, "late": source.behind > 0,
             "index": self.index - source.behind, "wall": wall, "monotonic": now, "moment": moment,
             "stream_s": source.stream_s(), "offset": offset, "scale": scale, "picture": picture, "look": self.gate.look,
+            "clocks": source.clocks() if self.options["clocks"] else None,
         }  # fmt: skip
         self.send(header, now)
         return True

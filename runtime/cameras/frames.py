@@ -6,7 +6,7 @@ import itertools
 import math
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,21 @@ class SharedFrames:
         os.close(self.descriptor)
 
 
+@dataclass(frozen=True)
+class Shot:
+    """Of an analysed image: when it was taken, and which part of the camera's picture it is. By this another stream of
+    the camera is asked."""
+
+    clocks: Mapping[str, float]  # seconds by each clock that the streams may share: see stream_times.py
+    offset: tuple[float, float]  # as of the `Frame`
+    scale: float
+    picture_size: tuple[int, int]
+
+    def shares(self, box: np.ndarray) -> np.ndarray:
+        """(4,) xyxy in pixels of the image -> float64 shares of the upright picture."""
+        return (box / self.scale + np.tile(self.offset, 2)) / np.tile(self.picture_size, 2)
+
+
 @dataclass
 class Frame:
     """`image` lies in memory shared with the capture process and may be overwritten after `release()`."""
@@ -52,6 +67,7 @@ class Frame:
     moment: float = math.nan  # seconds on the stream's own clock, strictly growing, for tracks and all that is decided:
     # for files the presentation time, going on over loops and reopenings; for live sources `monotonic`, the default
 
+    clocks: Mapping[str, float] | None = None  # of cameras whose people are described from another stream
     late: bool = False  # it was left out first, see cameras/packets.py: it is older than `monotonic` says, and counts
     look: bool = False  # at a still scene, see cameras/motion.py: frames in which something moves do not wait for it
     # Its way, on the clock of `monotonic`: given to the engine, people found, decided who they are, events handed over.
@@ -63,6 +79,10 @@ class Frame:
     def __post_init__(self) -> None:
         if math.isnan(self.moment):
             self.moment = self.monotonic
+
+    @property
+    def shot(self) -> Shot | None:
+        return None if self.clocks is None else Shot(self.clocks, self.offset, self.scale, self.picture_size)
 
     def to_picture(self, box: np.ndarray) -> np.ndarray:
         """(..., 4) xyxy in pixels of `image` -> pixels of the upright picture."""

@@ -11,6 +11,7 @@ OpenCV, by which all other sources are read, decodes whatever it grabs.
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,12 +22,16 @@ import numpy as np
 from personsearch.core.redaction import redact
 from personsearch.core.video_files import LocalFile, SourceError
 from personsearch.runtime.cameras.decoders import Decoder, why_software
+from personsearch.runtime.cameras.stream_times import StreamTimes
 from personsearch.runtime.cameras.urls import without_secrets
 
 LOOK_S = 0.4  # from one keyframe that is looked at to the next: of motion JPEG every frame is one
 MOST_KEPT_S, MOST_KEPT = 10.0, 32 << 20  # seconds and bytes of packets; where keyframes are rarer, resting does not pay
 TIRED_S = 600.0  # so long it is not tried again
-TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, -180: cv2.ROTATE_180}
+TURNS = {  # by the angle, counter-clockwise
+    90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE,
+    -90: cv2.ROTATE_90_CLOCKWISE, -180: cv2.ROTATE_180, -270: cv2.ROTATE_90_COUNTERCLOCKWISE,
+}  # fmt: skip
 Stirs = Callable[[np.ndarray], bool]
 
 
@@ -37,19 +42,7 @@ class PacketSource:
     def __init__(self, target: str, options: dict[str, Any], file: LocalFile | None) -> None:
         import av
 
-        av.logging.restore_default_callback()  # FFmpeg's words go to stderr, where the capture process reads causes
-        given = {}
-        if target.lower().startswith("rtsp") and options["transport"] != "auto":
-            given["rtsp_transport"] = options["transport"]
-        limits = (options["open_timeout_s"] * 2, options["read_timeout_s"] * 2) if file is None else None
-        try:
-            self._container = av.open(target, options=given, timeout=limits)
-            self._stream = self._container.streams.video[0]
-        except (av.FFmpegError, IndexError, OSError, ValueError):
-            raise SourceError(
-                "",
-                f"{redact(without_secrets(options['url']))}: cannot be opened as a video; is it there, and readable?",
-            ) from None
+        self._container, self._stream = open_video(target, options, file)
         self._errors = (av.FFmpegError, OSError)
         self._decoder, self._wanted = Decoder(self._stream), options.get("decoding", "auto")
         self.tries_device = not why_software(self._wanted)
@@ -72,6 +65,7 @@ class PacketSource:
         self._late: set[int] = set()  # presentation times of what is delivered late, in the stream's units
         self._newest_s = 0.0  # time of the latest packet that was left out
         self._known: int | None = None  # presentation time of a keyframe that was delivered already
+        self._times = None if file is not None else StreamTimes()
 
     def decoder(self) -> str:
         return str(self._decoder)
@@ -119,7 +113,7 @@ class PacketSource:
         seconds = self._time_of(key) + float((packet.dts - key.dts) * packet.time_base)
         if packet.is_keyframe and seconds - self._looked >= LOOK_S and looks is not None:
             frames = [*self._decoder.decode(packet), *self._decoder.drain()]
-            if frames and not looks(_picture(frames[-1])):
+            if frames and not looks(upright(frames[-1], "bgr24")):
                 self._frames.extend(frames[-1:])
                 self._look_from(packet)
                 return
@@ -165,7 +159,10 @@ class PacketSource:
         if self._packets is None:
             return None
         try:
-            return next(self._packets)  # PyAV's last packet is empty: it makes the decoder give what it still has
+            packet = next(self._packets)  # PyAV's last packet is empty: it makes the decoder give what it still has
+            if self._times is not None:
+                self._times.see(packet, time.monotonic())
+            return packet
         except StopIteration:
             self._packets = None
         except self._errors:  # the stream broke off
@@ -182,13 +179,43 @@ class PacketSource:
         return seconds - self._first
 
     def retrieve(self) -> np.ndarray | None:
-        return None if self.skipped or self._frame is None else _picture(self._frame)
+        return None if self.skipped or self._frame is None else upright(self._frame, "bgr24")
 
     def stream_s(self) -> float | None:
         return None if self._seconds is None else round(self._seconds, 3)
 
+    def clocks(self) -> dict[str, float]:
+        """When what was grabbed last was taken, by every clock that is known: see stream_times.py. `file` is seconds
+        since the file's first frame."""
+        if self._seconds is None or self._first is None:
+            return {}
+        if self._times is None:
+            return {"file": self._seconds}
+        return {name: self._first + self._seconds + offset for name, offset in self._times.offsets().items()}
+
     def close(self) -> None:
         self._container.close()
+
+
+def open_video(target: str, options: dict[str, Any], file: LocalFile | None) -> tuple[Any, Any]:
+    """PyAV's container and its video stream. Raises SourceError, without secrets.
+
+    options  the camera's: url (as `target` was made of), transport, open_timeout_s, read_timeout_s
+    file     if it is one; None for a network stream"""
+    import av
+
+    av.logging.restore_default_callback()  # FFmpeg's words go to stderr, where the capture process reads causes
+    given = {}
+    if target.lower().startswith("rtsp") and options["transport"] != "auto":
+        given["rtsp_transport"] = options["transport"]
+    limits = (options["open_timeout_s"] * 2, options["read_timeout_s"] * 2) if file is None else None
+    try:
+        container = av.open(target, options=given, timeout=limits)
+        return container, container.streams.video[0]
+    except (av.FFmpegError, IndexError, OSError, ValueError):
+        raise SourceError(
+            "", f"{redact(without_secrets(options['url']))}: cannot be opened as a video; is it there, and readable?"
+        ) from None
 
 
 def _begins(packet: Any) -> bool:
@@ -196,8 +223,11 @@ def _begins(packet: Any) -> bool:
     return packet.is_keyframe and None not in (packet.pts, packet.dts)
 
 
-def _picture(frame: Any) -> np.ndarray:
-    """uint8 (h, w, 3) BGR, upright as the file says."""
-    image: np.ndarray = frame.to_ndarray(format="bgr24")
-    turn = TURNS.get(int(getattr(frame, "rotation", 0) or 0))
-    return image if turn is None else cv2.rotate(image, turn)
+def upright(frame: Any, form: str, turned: int = 0) -> np.ndarray:
+    """A frame of PyAV as uint8 (h, w, 3) if `form` is bgr24, (h, w) if it is gray; upright as the file says, then
+    turned clockwise by so many degrees."""
+    image: np.ndarray = frame.to_ndarray(format=form)
+    for angle in (int(getattr(frame, "rotation", 0) or 0), -turned):
+        turn = TURNS.get(angle)
+        image = image if turn is None else cv2.rotate(image, turn)
+    return image

@@ -49,6 +49,10 @@ class Source(Protocol):
 
     def close(self) -> None: ...
 
+    def clocks(self) -> dict[str, float]:
+        """When the frame grabbed last was taken, by clocks that other streams of the camera have, too."""
+        return {}
+
     # Sources that cannot rest (see packets.py) decode every frame, at once.
     skipped: bool = False  # the frame grabbed last was not decoded, and cannot be retrieved
     behind: int = 0  # 0, or: it was left out first, so many frames
@@ -65,13 +69,13 @@ class Source(Protocol):
 
 def open_source(options: dict[str, Any], waiting: Callable[[], None] = lambda: None) -> Source:
     """options  the camera's settings as a dictionary, the url with its secrets; `rests`: frames without motion are left
-             out, so that a source that need not decode them is worth having
+             out, so that a source that need not decode them is worth having; `clocks`: so is one that has clocks
     waiting  called several times a second while nobody writes to a FIFO
     Raises SourceError, whose message holds no secrets."""
     wanted = options.get("decoding", "auto")
     why = why_software(wanted)
-    rests = options.get("rests", False) and importlib.util.find_spec("av") is not None
-    source = _open(options, rests or not why, waiting)
+    packets = (options.get("rests") or options.get("clocks")) and importlib.util.find_spec("av") is not None
+    source = _open(options, packets or not why, waiting)
     if wanted not in ("auto", "software") and not isinstance(source, PacketSource):
         source.close()
         shown = redact(without_secrets(options["url"]))

@@ -151,10 +151,12 @@ class People:
 
     # --- one frame ----------------------------------------------------------------------------------------------------
 
-    def see(self, frame: Frame, detections: Detections) -> list[Track]:
+    def see(self, frame: Frame, detections: Detections, magnified: float = 1.0) -> list[Track]:
+        """magnified  of a camera whose people are described from another stream: see `Details.magnified`"""
         self._clock[frame.camera] = frame.wall if frame.camera in self._live else frame.moment
         recognition = self._cameras[frame.camera]
-        return recognition.see(frame.image, detections, frame.moment, self._clock[frame.camera])
+        recognition.magnified = magnified
+        return recognition.see(frame.image, detections, frame.moment, self._clock[frame.camera], frame.shot)
 
     def choose(self, cameras: Iterable[str], monotonic: float, hurry: bool = False) -> list[tuple[str, Want]]:
         """Whom to describe now, after frames of these cameras: as far as the budget goes, the most urgent first, then
@@ -175,6 +177,8 @@ class People:
             chosen += waiting[:count]
         for name, want in chosen:
             self._cameras[name].wants.pop(want.track.number, None)
+            if want.shot is not None:
+                self._cameras[name].fetched.add(want.track.number)
         return chosen
 
     def learn(self, asked: Iterable[tuple[str, Want]], embeddings: np.ndarray) -> None:
@@ -186,6 +190,7 @@ class People:
         """The engine failed before it described them: they wait again."""
         for name, want in asked:
             if name in self._cameras:
+                self._cameras[name].fetched.discard(want.track.number)
                 self._cameras[name].wants.setdefault(want.track.number, want)
 
     def decide(self, camera: str) -> list[Match]:

@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from personsearch.core.cut_out import CutOut, cut_out
 from personsearch.core.quality import Quality, quality_of
 from personsearch.core.records import Detections
 from personsearch.core.tracking.reunite import reunite
 from personsearch.core.tracking.tracker import Track, Tracker
+from personsearch.runtime.cameras.frames import Shot
 from personsearch.runtime.decisions.centring import PrototypeMean, centred
 from personsearch.runtime.decisions.evidence import Decision, TrackEvidence, View
 from personsearch.runtime.decisions.judge import Judge
 from personsearch.runtime.settings import DescribeSettings
 
-MARGIN = 0.1  # of a person's height, cut out around the box
-MOST_PIXELS = 400  # height of a picture that waits; a head sees 256 or so of the person in it
 DOUBT_EVERY_S = 0.1  # in a crowd nearly everybody is in doubt all the time
 ASKED = (1, 2, 3, 5)  # views after which a new track may turn out to be a lost one
 FEW = 2  # views
@@ -35,14 +35,24 @@ class Want:
     """A person who should be described: the best picture since the wish arose."""
 
     track: Track
-    picture: np.ndarray  # uint8 (h, w, 3) BGR
-    box: np.ndarray  # (4,) in it
-    place: np.ndarray  # (4,) the same in the analysed image
+    part: CutOut
+    place: np.ndarray  # (4,) the person's box in the analysed image
     quality: Quality
     moment: float  # of the picture, stream seconds
     since: float  # of the wish
     doubt: bool  # it may be somebody else
     views: int  # that the track has
+    shot: Shot | None = None  # where the camera's other stream may have a better picture
+
+    @property
+    def picture(self) -> np.ndarray:
+        """uint8 (h, w, 3) BGR"""
+        return self.part.picture
+
+    @property
+    def box(self) -> np.ndarray:
+        """(4,) xyxy of the person in the picture"""
+        return self.part.box
 
     @property
     def urgency(self) -> int:
@@ -72,13 +82,17 @@ class Recognition:
         self.evidence: dict[int, TrackEvidence] = {}
         self.wants: dict[int, Want] = {}
         self.tracks: list[Track] = []  # seen in the latest frame
+        self.magnified = 1.0  # rows of the picture that people are described from, for each of the analysed image
+        self.fetched: set[int] = set()  # numbers of tracks of whom a better picture is on its way
         self.described = self.reunited = self.split = 0
         self.offset = np.zeros(mean.dimensions, np.float32)  # the camera's mean, as of the latest decision
         self.joined: deque[tuple[int, int]] = deque(maxlen=1000)  # numbers of tracks that turned out to be earlier ones
 
     # --- what to describe -----------------------------------------------------------------------------------------
 
-    def see(self, image: np.ndarray, detections: Detections, moment: float, wall: float) -> list[Track]:
+    def see(
+        self, image: np.ndarray, detections: Detections, moment: float, wall: float, shot: Shot | None = None
+    ) -> list[Track]:
         """Follow one frame's detections. Those that came with embeddings count as described."""
         self.tracks = self.tracker.update(detections, moment)
         ready = detections.embeddings.shape[1] > 0
@@ -93,14 +107,14 @@ class Recognition:
                 self.learn(want, detections.embeddings[track.row], wall)
             elif (old := self.wants.get(track.number)) is None or want.quality.value >= old.quality.value:
                 since, unsure = (moment, wish) if old is None else (old.since, wish or old.doubt)
-                self.wants[track.number] = replace(want, since=since, doubt=unsure)
+                self.wants[track.number] = replace(want, since=since, doubt=unsure, shot=shot)
         self._forget(moment)
         return self.tracks
 
     def _wish(self, track: Track, moment: float, ready: bool) -> bool | None:
         """Whether the wish to describe this track now is a doubt; None for no wish."""
         options = self.settings
-        if track.low or track.sightings < self.tracker.settings.min_sightings:
+        if track.low or track.sightings < self.tracker.settings.min_sightings or track.number in self.fetched:
             return None
         evidence = self.evidence.setdefault(track.number, TrackEvidence())
         evidence.doubt = evidence.doubt or (track.doubt and evidence.described > 0)
@@ -116,32 +130,21 @@ class Recognition:
 
     def _cut_out(self, track: Track, image: np.ndarray, moment: float, doubt: bool) -> Want | None:
         """The person's own picture, with a margin; None where it is too poor, unless nothing better comes for long."""
-        quality = quality_of(image, track.box, track.score, track.covered)
+        quality = quality_of(image, track.box, track.score, track.covered, self.magnified)
         evidence = self.evidence[track.number]
         if quality.value < self.settings.min_quality and (evidence.described or moment - track.first_seen < 2.0):
             return None
-        height, width = image.shape[:2]
-        margin = MARGIN * (track.box[3] - track.box[1])
-        x1, y1 = np.maximum(np.floor(track.box[:2] - margin), 0).astype(int)
-        x2, y2 = np.minimum(np.ceil(track.box[2:] + margin), [width, height]).astype(int)
-        if x2 - x1 < 2 or y2 - y1 < 2:
+        part = cut_out(image, track.box)
+        if part is None:
             return None
-        picture = image[y1:y2, x1:x2].copy()
-        box = track.box - np.array([x1, y1, x1, y1], np.float32)
-        if picture.shape[0] > MOST_PIXELS:
-            from cv2 import INTER_AREA, resize
-
-            scale = MOST_PIXELS / picture.shape[0]
-            size = (max(2, round(picture.shape[1] * scale)), MOST_PIXELS)
-            box = box * np.array([size[0] / picture.shape[1], scale] * 2, np.float32)
-            picture = resize(picture, size, interpolation=INTER_AREA)
-        return Want(track, picture, box, track.box, quality, moment, moment, doubt, evidence.described)
+        return Want(track, part, track.box, quality, moment, moment, doubt, evidence.described)
 
     # --- what descriptions say --------------------------------------------------------------------------------------
 
     def learn(self, want: Want, embedding: np.ndarray, wall: float) -> None:
         """A view of a track has been described: is it still the same person, or one who was lost?"""
         self.wants.pop(want.track.number, None)
+        self.fetched.discard(want.track.number)
         evidence = self.evidence.get(want.track.number)
         if evidence is None or not np.isfinite(embedding).all():
             return  # the track ended meanwhile

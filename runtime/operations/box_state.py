@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from personsearch.core.redaction import redact
+from personsearch.runtime.cameras.detail import DetailReader
 from personsearch.runtime.cameras.urls import without_secrets
 from personsearch.runtime.delivery.events import iso_time
 from personsearch.runtime.delivery.publisher import Publisher
@@ -60,6 +61,17 @@ def _camera(pipeline: Pipeline, name: str) -> dict[str, Any]:
         "reason": redact(camera.reason), "captured": counters.captured, "analysed": counters.analysed,
         "dropped": dict(counters.dropped), "damaged": counters.damaged, "failures": counters.failures,
         "people": statistics.now, "tracks": statistics.tracks, "matches": statistics.matches,
+        "detail": _detail(pipeline.details.readers.get(name)),
+    }  # fmt: skip
+
+
+def _detail(reader: DetailReader | None) -> dict[str, Any] | None:
+    """Of a camera's main stream, from which people are described; None where there is none."""
+    if reader is None:
+        return None
+    return {
+        "url": without_secrets(reader.settings.detail_url), "state": reader.state, "cause": reader.cause,
+        "reason": redact(reader.reason), "views": dict(reader.counts),
     }  # fmt: skip
 
 

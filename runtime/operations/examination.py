@@ -17,6 +17,7 @@ from personsearch.core.engines.choice import BACKENDS, preference
 from personsearch.core.errors import ConfigError, UserError
 from personsearch.core.redaction import redact
 from personsearch.runtime.camera_settings import CameraSettings
+from personsearch.runtime.cameras.detail_views import shape_refusal
 from personsearch.runtime.cameras.urls import advice, kind_of, with_secrets
 from personsearch.runtime.operations.capacity import USABLE, Capacity, Demand, capacity, demand
 from personsearch.runtime.operations.house import look_at_files, look_at_ports
@@ -162,9 +163,9 @@ def _choices(bundle: Path) -> list[str]:
 
 
 def _cameras(found: Examination, cameras: Sequence[CameraSettings], seconds: float) -> None:
-    def look(camera: CameraSettings) -> tuple[CameraTrial | None, str]:
+    def look(camera: CameraSettings, given: str) -> tuple[CameraTrial | None, str]:
         try:
-            url = with_secrets(camera.url, camera.name)
+            url = with_secrets(given, camera.name)
         except ConfigError as error:
             return CameraTrial(camera.name, problem=str(error)), ""
         doubt, fatal = advice(url) if kind_of(url) in ("network", "unknown") else ("", False)
@@ -172,11 +173,14 @@ def _cameras(found: Examination, cameras: Sequence[CameraSettings], seconds: flo
             return CameraTrial(camera.name, problem=doubt), ""
         if kind_of(url) == "file" and os.path.exists(url) and stat.S_ISFIFO(os.stat(url).st_mode):
             return None, ""  # what is read from it would be missing in the stream
-        options = camera.model_dump(mode="json") | {"url": url, "lossless": camera.lossless}
+        options = camera.model_dump(mode="json") | {"url": url, "detail_url": "", "lossless": camera.lossless}
         return try_camera(options, seconds), doubt
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for camera, (trial, doubt) in zip(cameras, pool.map(look, cameras), strict=True):
+        mains = {c.name: pool.submit(look, c, c.detail_url) for c in cameras if c.detail_url}
+        for camera, (trial, doubt) in zip(cameras, pool.map(look, cameras, [c.url for c in cameras]), strict=True):
+            if camera.name in mains:
+                _main_stream(found, camera.name, trial, *mains[camera.name].result())
             if trial is None:
                 found.add("cameras", "note", f"{camera.name}: a FIFO, which is not read; its cost is not known")
                 continue
@@ -184,6 +188,18 @@ def _cameras(found: Examination, cameras: Sequence[CameraSettings], seconds: flo
             if trial.problem:
                 hint = f"; {doubt}" if doubt and doubt not in trial.problem else ""
                 found.add("cameras", "problem", f"{trial.name}: {trial.problem}{hint}")
+
+
+def _main_stream(found: Examination, name: str, sub: CameraTrial | None, main: CameraTrial | None, doubt: str) -> None:
+    """Of a camera with a `detail_url`. It is hardly decoded, so it takes none of the capacity."""
+    if main is None or main.problem:
+        words = main.problem if main else "a FIFO cannot be a detail_url; a video file can"
+        hint = f"; {doubt}" if doubt and doubt not in words else ""
+        found.add("cameras", "problem", f"{name}: detail_url: {words}{hint}; people are described from url meanwhile")
+    elif sub is not None and not sub.problem:
+        refusal = shape_refusal(main.picture, sub.picture)
+        text = refusal or f"detail_url gives {main.picture[0]}x{main.picture[1]}, and people are described from it"
+        found.add("cameras", "problem" if refusal else "ok", f"{name}: {text}")
 
 
 def _capacity(found: Examination, settings: StreamSettings | None) -> None:

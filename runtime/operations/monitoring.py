@@ -18,6 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from personsearch.core.errors import UserError
 from personsearch.core.redaction import redact
+from personsearch.runtime.cameras.detail import CAUSES
 from personsearch.runtime.delivery.publisher import Publisher
 from personsearch.runtime.operations.counters import BOUNDS_S, Durations
 from personsearch.runtime.pipeline import Pipeline
@@ -102,6 +103,13 @@ class Operations:
             people.add_metric(name, statistics.now)
             matches.add_metric(name, statistics.matches)
         yield from (captured, analysed, dropped, damaged, online, failures, people, matches)
+        views = CounterMetricFamily(
+            "personsearch_detail_views", "Views asked of main streams, given or why not", labels=["camera", "result"]
+        )
+        for camera_name, reader in list(pipeline.details.readers.items()):
+            for result in ("given", *CAUSES):
+                views.add_metric([camera_name, result], reader.counts[result])
+        yield views
         yield _histogram("personsearch_frame_age_seconds", "Capture to start of inference", pipeline.age)
         yield _histogram("personsearch_latency_seconds", "Capture to event", pipeline.latency)
         engine = pipeline.inference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import time
 from collections.abc import Callable
@@ -31,13 +32,29 @@ def check_cameras(settings: StreamSettings, path: str | Path, strict: bool = Fal
     strict  also for URLs that cannot work; else their cameras are offline and say so, beside the others
     """
     for camera in settings.cameras:
-        try:
-            url = with_secrets(camera.url, camera.name)
-            doubt, fatal = advice(url) if kind_of(url) in ("network", "unknown") else ("", False)
-            if strict and fatal:
-                raise ConfigError(f"camera {camera.name}: {without_secrets(camera.url)}: {doubt}")
-        except ConfigError as error:
-            raise ConfigError(f"{path}:{_line_of(path, camera.url)}: {error}") from None
+        for given in filter(None, (camera.url, camera.detail_url)):
+            try:
+                url = with_secrets(given, camera.name)
+                doubt, fatal = advice(url) if kind_of(url) in ("network", "unknown") else ("", False)
+                if strict and fatal:
+                    raise ConfigError(f"camera {camera.name}: {without_secrets(given)}: {doubt}")
+            except ConfigError as error:
+                raise ConfigError(f"{path}:{_line_of(path, given)}: {error}") from None
+
+
+def check_details(settings: StreamSettings, path: str | Path, manifest: Manifest) -> None:
+    """Raises ConfigError with the line of the file for a `detail_url` that nothing could be described from."""
+    camera = next((c for c in settings.cameras if c.detail_url), None)
+    if camera is None:
+        return
+    where = f"{path}:{_line_of(path, camera.detail_url)}: camera {camera.name}: detail_url"
+    if manifest.describe == "all":
+        raise ConfigError(
+            f"{where} needs a bundle that describes on demand, and this one describes everybody as it finds them; take "
+            "another (the shipped models/edge does), or leave detail_url out"
+        )
+    if importlib.util.find_spec("av") is None:
+        raise ConfigError(f"{where} needs PyAV: pip install 'personsearch[record]', or leave detail_url out")
 
 
 def _line_of(path: str | Path, text: str) -> int:
@@ -147,6 +164,7 @@ def _check(
     settings: StreamSettings, cams: str | Path, path: str | Path, manifest: Manifest
 ) -> tuple[Gallery, dict[str, CameraCalibration]]:
     check_cameras(settings, cams)
+    check_details(settings, cams, manifest)
     gallery = load_gallery(path, manifest.model_hash, manifest.dimensions, settings.gallery_key)
     calibrations = load_calibration(calibration_file(path), manifest.model_hash)
     check_targets(settings, manifest, gallery, calibrations)

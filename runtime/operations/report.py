@@ -70,6 +70,8 @@ def as_data(found: Examination, settings: StreamSettings | None) -> dict[str, An
         data["settings"] = settings.model_dump(mode="json", exclude_unset=True)
         for camera, shown in zip(settings.cameras, data["settings"]["cameras"], strict=True):
             shown["url"] = without_secrets(camera.url)
+            if camera.detail_url:
+                shown["detail_url"] = without_secrets(camera.detail_url)
     return dict(_redacted(data))
 
 

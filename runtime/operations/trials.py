@@ -52,6 +52,7 @@ class CameraTrial:
     frames: int = 0
     decoder: str = ""  # what decodes it, and why
     cpu_s: float = 0.0  # of one core to read, decode and prepare a frame
+    picture: tuple[int, int] = (0, 0)  # width and height of the whole upright picture
     problem: str = ""
 
 
@@ -70,7 +71,8 @@ def try_camera(options: dict[str, Any], seconds: float) -> CameraTrial:
         answer = _ask({"kind": "camera", "options": options, "seconds": seconds}, limit, quiet=True)
     except subprocess.TimeoutExpired:
         return CameraTrial(options["name"], problem=_late(limit))
-    return CameraTrial(**{"name": options["name"], **answer, "size": tuple(answer.get("size", (0, 0)))})
+    sizes = {key: tuple(answer.get(key, (0, 0))) for key in ("size", "picture")}
+    return CameraTrial(**{"name": options["name"], **answer, **sizes})
 
 
 def _late(seconds: float) -> str:
@@ -155,14 +157,14 @@ def _camera(options: dict[str, Any], seconds: float) -> CameraTrial:
         time.sleep(0.05)  # FFmpeg's last words may still be on their way through the pipe
         cause = error.cause or listener.cause
         return CameraTrial(name, problem=f"{error}{f' ({cause})' if cause else ''}")
-    size, frames = (0, 0), 0
+    size, picture, frames = (0, 0), (0, 0), 0
     began = first = time.monotonic()
     spent = time.process_time()
     while frames < MOST_FRAMES and (frames < LEAST_FRAMES or time.monotonic() - began < seconds) and source.grab():
         image = source.retrieve()
         if image is None:
             continue
-        image = prepare(image, options)[0]
+        image, _, _, picture = prepare(image, options)
         size, frames = (image.shape[1], image.shape[0]), frames + 1
         if frames == 1:
             first, spent = time.monotonic(), time.process_time()  # opening, and waiting for a key frame, comes once
@@ -170,7 +172,7 @@ def _camera(options: dict[str, Any], seconds: float) -> CameraTrial:
     if not frames:
         return CameraTrial(name, problem="it opens, but gave no frame that can be read")
     fps = (frames - 1) / elapsed if live and frames > 1 else source.fps or 25.0
-    return CameraTrial(name, round(fps, 2), size, frames, source.decoder(), cpu / max(1, frames - 1))
+    return CameraTrial(name, round(fps, 2), size, frames, source.decoder(), cpu / max(1, frames - 1), picture)
 
 
 def main() -> None:

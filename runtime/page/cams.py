@@ -98,6 +98,7 @@ class Cams:
             "match": {key: getattr(settings.match, key) for key in (*MATCH, "threshold")},
             "cameras": [
                 {"name": c.name, "url": without_secrets(c.url), "rotate": c.rotate,
+                 "detail_url": without_secrets(c.detail_url),
                  **c.model_dump(mode="json", include=set(CAMERA))}
                 for c in settings.cameras
             ],

@@ -285,6 +285,37 @@ class PictureServer:
         self._socket.close()
 
 
+def start_server(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """An RTSP server by the system's Python. Raises Unavailable where GStreamer's is not installed."""
+    command = ["/usr/bin/python3", str(HERE / script), *map(str, arguments)]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/")}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+    assert process.stdout is not None
+    if "ready" not in process.stdout.readline():
+        process.wait(5)
+        raise Unavailable(f"no RTSP server on this machine; install {RTSP_PACKAGES}")
+    return process
+
+
+class RtspPair:
+    """A camera's two streams, main and sub, by a real RTSP server: see rtsp_pair.py. Raises Unavailable."""
+
+    def __init__(
+        self, fps: float, shift_s: float, main: tuple[Path, tuple[int, int]], sub: tuple[Path, tuple[int, int]]
+    ) -> None:
+        """main, sub  a file of raw I420 pictures, and their (width, height)"""
+        self.port = free_port()
+        files = [part for file, (width, height) in (main, sub) for part in (file, f"{width}x{height}")]
+        self.process = start_server("rtsp_pair.py", self.port, fps, shift_s, *files)
+
+    def url(self, name: str) -> str:
+        return f"rtsp://127.0.0.1:{self.port}/{name}"
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(5)
+
+
 class RtspServer:
     """A real RTSP server as a process of its own. Raises Unavailable where GStreamer's server is not installed."""
 
@@ -294,16 +325,7 @@ class RtspServer:
         self.start()
 
     def start(self) -> None:
-        python = "/usr/bin/python3"
-        script = [python, str(HERE / "rtsp_server.py"), str(self.port), *self._extra]
-        environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/")}
-        self.process = subprocess.Popen(
-            script, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-        )
-        assert self.process.stdout is not None
-        if "ready" not in self.process.stdout.readline():
-            self.process.wait(5)
-            raise Unavailable(f"no RTSP server on this machine; install {RTSP_PACKAGES}")
+        self.process = start_server("rtsp_server.py", self.port, *self._extra)
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)

@@ -22,7 +22,7 @@ from personsearch.runtime.operations import examination, trials
 from personsearch.runtime.operations.capacity import Demand, capacity
 from personsearch.runtime.operations.house import look_at_files, look_at_ports
 from personsearch.runtime.operations.overload import Overload
-from personsearch.runtime.operations.trials import EngineTrial, try_engine
+from personsearch.runtime.operations.trials import CameraTrial, EngineTrial, try_engine
 from personsearch.runtime.settings import StreamSettings
 
 SECRET = "Sesame-4711"
@@ -38,7 +38,10 @@ def write_cams(place: Path, **changes: object) -> Path:
         "box": "test", "gallery": str(place / "people.gallery"),
         "cameras": [
             {"name": "file", "url": str(place / "street.avi")},
-            {"name": "gate", "url": f"rtsp://admin:{SECRET}@127.0.0.1:9/stream?token={SECRET}x", "open_timeout_s": 1},
+            {
+                "name": "gate", "url": f"rtsp://admin:{SECRET}@127.0.0.1:9/stream?token={SECRET}x",
+                "detail_url": f"rtsp://admin:{SECRET}@127.0.0.1:9/main?token={SECRET}x", "open_timeout_s": 1,
+            },
         ],
         "publish": {"endpoint": f"tcp://127.0.0.1:{free_port(2)}"}, **changes,
     }  # fmt: skip
@@ -73,11 +76,29 @@ def test_a_box_is_measured_and_reported_without_secrets(tiny_bundle: Path, tmp_p
     assert found["capacity"]["cameras_at"]["5"] >= found["capacity"]["cameras_at"]["10"]
     assert found["machine"]["cores"] >= 1
     assert found["settings"]["cameras"][1]["url"] == "rtsp://127.0.0.1:9/stream"
+    assert found["settings"]["cameras"][1]["detail_url"] == "rtsp://127.0.0.1:9/main"
     assert not found["unknown"]
     texts = [finding["text"] for finding in found["findings"]]
+    assert any("gate: detail_url: rtsp://127.0.0.1:9/main" in text for text in texts)
     assert any("publish.endpoint" in text and "is free" in text for text in texts)
     problems = {finding["part"] for finding in found["findings"] if finding["state"] == "problem"}
     assert {"cameras", "files"} <= problems  # the gate is offline, and the gallery is another model's
+
+
+@pytest.mark.parametrize(
+    ("main", "state", "words"),
+    [
+        (CameraTrial("gate", picture=(1920, 1080)), "ok", "gate: detail_url gives 1920x1080"),
+        (CameraTrial("gate", picture=(704, 576)), "problem", "detail_url gives 704x576 and url 640x360"),
+        (CameraTrial("gate", problem="gone"), "problem", "gate: detail_url: gone"),
+        (None, "problem", "a FIFO cannot be a detail_url"),
+    ],
+)
+def test_a_main_stream_has_to_show_the_same_view(main: CameraTrial | None, state: str, words: str) -> None:
+    found = examination.Examination()
+    examination._main_stream(found, "gate", CameraTrial("gate", picture=(640, 360)), main, "")
+    assert found.findings[0].state == state
+    assert words in found.findings[0].text
 
 
 def test_wrong_files_are_findings_beside_the_others(tmp_path: Path) -> None:

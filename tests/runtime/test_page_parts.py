@@ -302,8 +302,10 @@ def test_other_styles_of_yaml_stay_as_they_are() -> None:
 
 
 def test_secrets_of_urls_are_not_shown(cams: Cams) -> None:
-    cams.path.write_text("cameras: [{name: door, url: 'rtsp://ada:geheim7@10.0.0.9/x'}]\ngallery: people.gallery\n")
+    streams = "url: 'rtsp://ada:geheim7@10.0.0.9/x', detail_url: 'rtsp://ada:geheim7@10.0.0.9/y'"
+    cams.path.write_text(f"cameras: [{{name: door, {streams}}}]\ngallery: people.gallery\n")
     assert "geheim7" not in str(cams.shown())
+    assert cams.shown()["cameras"][0]["detail_url"] == "rtsp://10.0.0.9/y"
 
 
 # --- reviews ----------------------------------------------------------------------------------------------------------

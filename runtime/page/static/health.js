@@ -48,11 +48,19 @@ export function show(main) {
       figure("Running", span(state.up_s), `${state.people} enrolled; ${state.promise}`));
   }
 
+  /** Of a camera whose people are described from another stream: how that one is. */
+  function mainStream(detail) {
+    if (!detail) return [];
+    const { given = 0, ...others } = detail.views, asked = Object.values(others).reduce((sum, n) => sum + n, given);
+    return [h("div", { title: detail.reason || "" }, "main stream ", badge(detail.state, detail.state === "online" ? "good" : detail.state === "starting" ? "" : "bad"),
+      asked ? ` ${given} of ${asked} views` : "")];
+  }
+
   function cameraTable(state) {
     const rows = state.cameras.map((camera) => {
       const dropped = Object.entries(camera.dropped || {}).filter(([, n]) => n);
       return h("tr", {}, h("th", { scope: "row" }, camera.name),
-        h("td", {}, badge(camera.state, camera.state === "online" ? "good" : camera.state === "starting" ? "" : "bad"), " ", camera.cause || ""),
+        h("td", {}, badge(camera.state, camera.state === "online" ? "good" : camera.state === "starting" ? "" : "bad"), " ", camera.cause || "", ...mainStream(camera.detail)),
         h("td", {}, state.up_s ? (camera.analysed / state.up_s).toFixed(1) : "–"),
         h("td", {}, dropped.map(([cause, n]) => `${n.toLocaleString()} ${CAUSES[cause] || cause}`).join(", ") || "none"),
         h("td", {}, `${camera.tracks ?? 0}`), h("td", {}, `${camera.failures ?? 0}`));

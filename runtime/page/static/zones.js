@@ -203,7 +203,7 @@ export function zoneEditor(camera, save, discard) {
     if (corners.length) return say("A zone is not closed yet: press its first corner again, or Close the zone.", "warn");
     return save({ ...state, max_fps: Number(limit.value) });
   };
-  return h("div", { class: "editor" }, h("p", { class: "words" }, camera.url), h("div", { class: "screen" }, canvas), note,
+  return h("div", { class: "editor" }, h("p", { class: "words" }, camera.url, camera.detail_url ? `; people are described from ${camera.detail_url}` : ""), h("div", { class: "screen" }, canvas), note,
     mayChange() && h("div", { class: "row", role: "radiogroup", "aria-label": "Drawing means" }, h("span", {}, "Drawing means:"), ...MODES.map(radio), finish,
       h("button", { onclick: still }, "New picture")), rows,
     h("label", { class: "inline", for: "max-fps" }, "Analyse at most ", limit, " frames a second (0: no limit)"),
