@@ -29,6 +29,7 @@ from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
 from personsearch.runtime.decisions.gallery_file import save_gallery
 from personsearch.runtime.decisions.recognition import Match
 from personsearch.runtime.delivery.publisher import Publisher
+from personsearch.runtime.operations.status import summary
 from personsearch.runtime.pipeline import Pipeline
 from personsearch.runtime.recording.recorder import Recorder
 from personsearch.runtime.settings import MatchSettings, PublishSettings, RecordSettings, StreamSettings, default_bundle
@@ -163,7 +164,7 @@ def _main() -> int:
         if recorder:
             recorder.close()
         publisher.close()
-    print(stream.summary(pipeline))
+    print(summary(pipeline))
     counts = score.counts
     print(
         f"sightings of people on all frames: named right {counts['right']}, named wrong {counts['wrong']}, "

@@ -24,14 +24,14 @@ from personsearch.runtime.cameras.camera import Camera
 from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.decisions.announcer import Announcer
 from personsearch.runtime.decisions.calibration import CameraCalibration
-from personsearch.runtime.decisions.details import Details
 from personsearch.runtime.decisions.gallery import Gallery
-from personsearch.runtime.decisions.people import MOST_AT_ONCE, People
-from personsearch.runtime.decisions.recognition import Match, Want
+from personsearch.runtime.decisions.people import People
+from personsearch.runtime.decisions.recognition import Match
 from personsearch.runtime.decisions.sighting import SightingChange
 from personsearch.runtime.decisions.sightings import Sightings
 from personsearch.runtime.decisions.zones import drop_outside_hours, outside_zones
 from personsearch.runtime.delivery.events import EventFactory
+from personsearch.runtime.describing import Describing
 from personsearch.runtime.operations.counters import CameraStatistics, Durations
 from personsearch.runtime.operations.overload import Overload
 from personsearch.runtime.processes.inference import Described, Inference
@@ -71,12 +71,12 @@ class Pipeline:
         self.announcer = Announcer(settings.match)
         self.cameras: list[Camera] = []
         self.people = People(settings, manifest, gallery, settings.engine, calibrations, means)
-        self.details = Details()
+        self.describing = Describing(self.people, self.inference)
+        self.details = self.describing.details
         self.scheduler = Scheduler(settings.scheduling, manifest.batch, self.people.following)
         self.sightings = Sightings(settings, gallery)
         self.sightings.listeners.append(self._tell_sighting)
         self._analysed: list[tuple[Frame, list[Track]]] = []  # frames that wait for descriptions of people in them
-        self._asked: list[tuple[str, Want]] = []  # whom the engine is describing
         self.statistics: dict[str, CameraStatistics] = {}
         for camera in settings.cameras:
             self._add(camera)
@@ -173,14 +173,12 @@ class Pipeline:
             readers[descriptor]()
 
     def _dispatch(self, now: float) -> None:
+        self.describing.go_on(now)
         if self.inference.state == "given_up":
-            self.details.take(MOST_AT_ONCE)  # nobody will describe them
             for camera in self.cameras:
                 while camera.pending:  # nobody will look at them, but the cameras go on
                     camera.drop(camera.pending.popleft(), "engine")
             return
-        if self.inference.idle and (ready := self.details.take(MOST_AT_ONCE)):
-            self._describe(ready, now)
         waiting = self.details.waiting()  # of a lossless camera the next frame waits, so that it always finds the same
         cameras = [c for c in self.cameras if c.name not in waiting or not c.settings.lossless]
         frames = self.scheduler.choose(cameras, not self.inference.idle, self.inference.mean_s, now)
@@ -199,8 +197,7 @@ class Pipeline:
             return
         now = time.monotonic()
         if isinstance(result, Described):
-            self.people.learn(self._asked, result.embeddings)
-            self._asked = []
+            self.describing.learn(result.embeddings)
         else:
             for frame, detections in zip(result.frames, result.detections, strict=True):
                 frame.analysed = now
@@ -210,30 +207,21 @@ class Pipeline:
         self._dispatch(now)  # the engine works on while we conclude
         self._conclude()
 
-    def _choose(self, names: Sequence[str], now: float) -> bool:
-        """Have people in these cameras described, if anybody should be. Of live pictures few at once, since the next
-        ones are on their way; a file that is read as fast as possible gives the same descriptions on any machine."""
-        lossless = any(c.settings.lossless for c in self.cameras if c.name in names)
-        return self._describe(self.details.fetch(self.people.choose(names, now, hurry=not lossless)), now)
+    def _choose(self, cameras: Sequence[str], now: float) -> bool:
+        """Have people in these cameras described. Of live pictures few at once, since the next ones are on their way; a
+        file that is read as fast as possible gives the same descriptions on any machine."""
+        lossless = any(c.settings.lossless for c in self.cameras if c.name in cameras)
+        return self.describing.choose(cameras, now, hurry=not lossless)
 
     def _choose_meanwhile(self, now: float) -> None:
         """Whom no frame waited for is described while no frame waits."""
         if self.inference.idle and not self._analysed and not any(camera.pending for camera in self.cameras):
             self._choose([c.name for c in self.cameras if not c.settings.lossless], now)
 
-    def _describe(self, wanted: list[tuple[str, Want]], now: float) -> bool:
-        """Whether the engine has begun."""
-        self._asked = wanted
-        if wanted and self.inference.idle:
-            self.inference.describe([(want.picture, want.box) for _, want in wanted], now)
-        return bool(self.inference.describing)
-
     def _recover(self) -> None:
         """After an engine that died: lossless frames are tried again, the others are history; whoever was to be
         described waits on."""
-        if self._asked and not self.inference.describing:
-            self.people.take_back(self._asked)
-            self._asked = []
+        if self.describing.take_back():
             self._conclude()
         frames, self.inference.orphans = self.inference.orphans, []
         for frame in reversed(frames):
@@ -384,23 +372,6 @@ class Pipeline:
         if state == "given_up":
             self.sightings.engine_gave_up()
         (log.info if state == "ready" else log.error)("inference engine: %s (%s)", state, reason)
-
-    def _detail_words(self, camera: str) -> str:
-        reader = self.details.readers.get(camera)
-        return f"  main stream {reader.counts['given']} of {reader.counts.total()} views" if reader else ""
-
-    def status_lines(self) -> list[str]:
-        """One line per camera: rates since the start, and what was seen; one more if there is too much to do."""
-        elapsed = max(time.monotonic() - self.started, 1e-6)
-        lines = []
-        for camera in self.cameras:
-            s, c = self.statistics[camera.name], camera.counters
-            lines.append(
-                f"{camera.name:16s} {camera.state:8s} in {c.captured / elapsed:6.1f} fps  "
-                f"analysed {c.analysed / elapsed:6.1f} fps  dropped {sum(c.dropped.values()):6d}  people {s.now:3d} "
-                f"(tracks {s.tracks})  matches {s.matches}{self._detail_words(camera.name)}"
-            )
-        return [*lines, *filter(None, [self.overload.words()])]
 
 
 def _ownerless(frame: Frame) -> Frame:

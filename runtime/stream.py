@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ from personsearch.core.resources import begin_config
 
 if TYPE_CHECKING:
     from personsearch.runtime.operations.console import Console
-    from personsearch.runtime.pipeline import Pipeline
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +61,7 @@ def _stream(console: Console, given: Sequence[str] | None) -> int:
     from personsearch.runtime.box import Box, read_inputs
     from personsearch.runtime.operations.console import STDOUT
     from personsearch.runtime.operations.logs import status_text
+    from personsearch.runtime.operations.status import status_lines, summary
 
     inputs = read_inputs(arguments, console)
     if arguments.validate:
@@ -75,7 +74,7 @@ def _stream(console: Console, given: Sequence[str] | None) -> int:
             signal.signal(number, lambda *_: box.pipeline.stop())
         signal.signal(signal.SIGHUP, lambda *_: box.reloader.ask())
         kind = inputs.settings.operations.log
-        box.pipeline.run(lambda: console.say(status_text(kind, box.pipeline.status_lines())))
+        box.pipeline.run(lambda: console.say(status_text(kind, status_lines(box.pipeline))))
     console.say(summary(box.pipeline), STDOUT)
     return box.pipeline.exit_status
 
@@ -84,17 +83,6 @@ def write_config(path: Path) -> None:
     """Raises ConfigError."""
     begin_config("configs/cams.yaml", path, "--write-config")
     print(f"wrote {path}: edit its cameras, enrol people with personsearch-enroll, check it all with --validate")
-
-
-def summary(pipeline: Pipeline) -> str:
-    elapsed = time.monotonic() - pipeline.started
-    analysed = sum(c.counters.analysed for c in pipeline.cameras)
-    per_frame = 1000 * pipeline.inference.busy_s / max(1, analysed)
-    return "\n".join([
-        *pipeline.status_lines(),
-        f"total: {analysed} frames in {elapsed:.1f} s ({analysed / max(elapsed, 1e-6):.1f} frames/s, "
-        f"{per_frame:.1f} ms inference a frame), {sum(s.matches for s in pipeline.statistics.values())} match events",
-    ])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from personsearch.runtime.cameras.frames import Shot
 from personsearch.runtime.cameras.kept_packets import MainStream
 from personsearch.runtime.operations.box_state import box_state
 from personsearch.runtime.operations.reload import check_cameras, check_details
+from personsearch.runtime.operations.status import status_lines
 from personsearch.runtime.settings import StreamSettings, default_bundle
 
 av = pytest.importorskip("av", reason="a main stream is read by PyAV: pip install 'personsearch[record]'")
@@ -253,7 +254,7 @@ def test_a_stream_describes_from_the_main_stream_and_counts_it(films: Films, mon
         assert pipeline.camera("c").counters.analysed == FRAMES
         assert reader.counts["given"] == recognition.described >= 3
         assert reader.counts.total() == reader.counts["given"]
-        assert f"main stream {reader.counts['given']} of" in pipeline.status_lines()[0]
+        assert f"main stream {reader.counts['given']} of" in status_lines(pipeline)[0]
         publisher = SimpleNamespace(
             journal=SimpleNamespace(
                 sequence=0, failing="", not_kept=0, path=films.main, settings=SimpleNamespace(keep_hours=1, path="")

@@ -32,6 +32,7 @@ from personsearch.runtime.history.store import History
 from personsearch.runtime.history.visit_file import VisitFile, day_of
 from personsearch.runtime.operations.audit import verify
 from personsearch.runtime.operations.place import audit_file
+from personsearch.runtime.operations.status import status_lines
 from personsearch.runtime.settings import HistorySettings, StreamSettings
 
 ODDS = odds_of(MANIFEST)
@@ -335,7 +336,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         visits.leave()
         history.close()
         recorder.close()
-        assert history.kept >= 2, running.pipeline.status_lines()
+        assert history.kept >= 2, status_lines(running.pipeline)
     save_gallery(some_gallery(), place / "people.gallery")
     (place / "cams.yaml").write_text(json.dumps({
         "cameras": [{"name": "door", "url": "x.avi"}], "gallery": str(place / "people.gallery"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from personsearch.core.bundle import read_manifest
+from personsearch.core.cut_out import CutOut
 from personsearch.core.quality import Quality
 from personsearch.core.records import Detections
 from personsearch.core.tracking.tracker import Tracker, TrackingSettings
@@ -77,7 +78,7 @@ def pipeline() -> Pipeline:
     cameras = {"name": "street", "url": "film.avi"}, {"name": "tape", "url": "film.avi", "pace": "fast"}
     gallery = Gallery(manifest.model_hash, manifest.dimensions)
     made = Pipeline(stream(*cameras), default_bundle(), manifest, gallery, lambda _event: None)
-    made.inference = Calm()
+    made.inference = made.describing.inference = Calm()
     return made
 
 
@@ -88,7 +89,7 @@ def wish_for(pipeline: Pipeline, camera: str, views: Sequence[int]) -> None:
     tracks = Tracker(TrackingSettings(), 0.3).update(found, 0.0)
     box, quality = np.array([0, 0, 20, 40], np.float32), Quality(1, 1, 1, 1, 1)
     pipeline.people.of(camera).wants = {
-        track.number: Want(track, PICTURE, box, box, quality, 0.0, 0.0, False, count)
+        track.number: Want(track, CutOut(PICTURE, box, box), box, quality, 0.0, 0.0, False, count)
         for track, count in zip(tracks, views, strict=True)
     }
 
@@ -120,8 +121,8 @@ def test_whoever_is_left_is_described_while_no_frame_waits(pipeline: Pipeline) -
     engine.batch = []
     described = []
     while not described or described[-1]:
+        pipeline.describing.learn(np.zeros((engine.describing, pipeline.manifest.dimensions), np.float32))
         engine.describing = 0
-        pipeline._asked = []
         pipeline.turn()
         described.append(engine.describing)
     assert described == [2, 1, 1, 0]  # then the others, by how little is known of them
