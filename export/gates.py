@@ -206,9 +206,9 @@ def judge(gates: Sequence[Gate], max_loss: float, accept_loss: bool) -> tuple[st
         if gate.precision == "fp32" and not gate.exact:
             parity = gate.parity
             return (
-                f"{gate.engine} differs from PyTorch (matched {parity.matched:.3f}, cosine {parity.cosine_p1:.4f} at the "
-                "1st percentile); weights rounded to fp16 do that to a network that was hardly trained: train it longer, "
-                "or give --weights fp32",
+                f"{gate.engine} differs from PyTorch (matched {parity.matched:.3f}, cosine {parity.cosine_p1:.4f} at "
+                "the 1st percentile); weights rounded to fp16 do that to a network that was hardly trained: train it "
+                "longer, or give --weights fp32",
                 (),
             )
     if accept_loss:
