@@ -165,7 +165,13 @@ def judge(gates: Sequence[Gate], max_loss: float, accept_loss: bool) -> tuple[st
     """
     for gate in gates:
         if gate.precision == "fp32" and not gate.exact:
-            return f"{gate.engine} differs from PyTorch", ()
+            parity = gate.parity
+            return (
+                f"{gate.engine} differs from PyTorch (matched {parity.matched:.3f}, cosine {parity.cosine_p1:.4f} at "
+                "the 1st percentile); weights rounded to fp16 do that to a network that was hardly trained: train it "
+                "longer, or give --weights fp32",
+                (),
+            )
     if accept_loss:
         return "", ()
     lossy = [gate for gate in gates if gate.loss > max_loss and gate.precision != "fp32"]
