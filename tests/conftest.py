@@ -91,6 +91,12 @@ def assert_user_error(result: subprocess.CompletedProcess[str], *words: str) -> 
         assert word in result.stderr, f"{word!r} not in {result.stderr!r}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Engines compile each network once in a run, in no folder of the user's; `.ci/tests` has one for all processes."""
+    os.environ.setdefault("PERSONSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network with random weights and lively statistics, so that folding has something to fold."""
