@@ -51,7 +51,10 @@ class Compiler:
                 self._store.remove(key, f"OpenVINO does not take it ({str(error).strip().splitlines()[-1][:200]})")
         compiled = openvino_core().compile_model(cut(), "CPU", options)
         if self._store.folder is not None:
-            self._store.save(key, compiled.export_model().getvalue())
+            try:
+                self._store.save(key, compiled.export_model().getvalue())
+            except RuntimeError as error:
+                log.info("OpenVINO does not give out what it compiled: %s", str(error).strip().splitlines()[-1][:200])
         return compiled
 
 
