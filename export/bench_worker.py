@@ -50,7 +50,7 @@ def _engine(request: dict[str, Any]) -> dict[str, Any]:
     else:
         from personsearch.core.engines.choice import load_engine
 
-        engine = load_engine(request["bundle"], request["engine"])
+        engine = load_engine(request["bundle"], request["engine"], keep=False)
         least = manifest.least_proposal_score(manifest.min_score)
         name = engine.name
 

@@ -146,7 +146,7 @@ def runnable(bundle: Path) -> Iterator[tuple[BundleSearcher, str]]:
                 continue  # it would be float32 under another name
             choice = backend if precision == precisions[0] else f"{backend}-{precision}"
             try:
-                searcher = BundleSearcher(bundle, choice)
+                searcher = BundleSearcher(bundle, choice, keep=False)
             except EngineError:
                 continue
             yield searcher, precision

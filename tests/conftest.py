@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import importlib
 import io
@@ -9,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -91,16 +92,36 @@ def assert_user_error(result: subprocess.CompletedProcess[str], *words: str) -> 
         assert word in result.stderr, f"{word!r} not in {result.stderr!r}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all tests use; `.ci/tests` has one for its processes. What engines compile lies there as well:
+    once for each network, in no folder of the user's."""
+    folder = Path(os.environ.get("PERSONSEARCH_TESTS", "") or tmp_path_factory.mktemp("common"))
+    os.environ["PERSONSEARCH_CACHE"] = str(folder / "cache")
+    return folder
+
+
+def made_once(path: Path, make: Callable[[Path], object]) -> Path:
+    """A file or folder that the first process makes, while others wait for it."""
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            make(path)
+    return path
+
+
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint(common: Path) -> Path:
     """A network with random weights and lively statistics, so that folding has something to fold."""
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(3)
-    settings = TrainSettings.model_validate(tiny_config(folder))
-    network = PersonSearch(settings.model)
-    liven(network)
-    save_checkpoint(folder / "tiny.pth", {"config": settings.model_dump(mode="json"), "model": network.state_dict()})
-    return folder / "tiny.pth"
+
+    def make(path: Path) -> None:
+        torch.manual_seed(3)
+        settings = TrainSettings.model_validate(tiny_config(common))
+        network = PersonSearch(settings.model)
+        liven(network)
+        save_checkpoint(path, {"config": settings.model_dump(mode="json"), "model": network.state_dict()})
+
+    return made_once(common / "tiny.pth", make)
 
 
 def liven(network: torch.nn.Module) -> None:
@@ -116,12 +137,13 @@ def liven(network: torch.nn.Module) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_checkpoint: Path) -> Path:
-    out = tiny_checkpoint.parent / "bundle"
-    options = ("--engine", "no", "--weights", "fp32", "--data-frames", 12)
-    result = run("export/to_trt.py", tiny_checkpoint, "--out", out, *options)
-    assert result.returncode == 3, result.stdout + result.stderr
-    return out
+def tiny_bundle(common: Path, tiny_checkpoint: Path) -> Path:
+    def make(path: Path) -> None:
+        options = ("--engine", "no", "--weights", "fp32", "--data-frames", 12)
+        result = run("export/to_trt.py", tiny_checkpoint, "--out", path, *options)
+        assert result.returncode == 3, result.stdout + result.stderr
+
+    return made_once(common / "bundle", make)
 
 
 @pytest.fixture(scope="session")

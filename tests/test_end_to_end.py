@@ -117,9 +117,9 @@ def test_enrol_stream_and_subscribe_with_the_shipped_model(street_files, shipped
     given = ("--image", picture, "--box", box, "--keep-crops", "--label", "staff")
     enrolled = run("runtime/enroll.py", "--gallery", gallery, "--name", "Ada", *given)
     assert enrolled.returncode == 0, enrolled.stderr
-    shown = run("runtime/enroll.py", "--gallery", gallery, "--show", "Ada").stdout
+    shown = call("runtime/enroll.py", "--gallery", gallery, "--show", "Ada").stdout
     assert all(words in shown for words in ("Ada\t1 view", "[staff]", "person.png, picture kept")), shown
-    several = run("runtime/enroll.py", "--gallery", gallery, "--name", "Bo", "--image", picture)
+    several = call("runtime/enroll.py", "--gallery", gallery, "--name", "Bo", "--image", picture)
     assert_user_error(several, "people found", "--box")
     cams = tmp_path / "cams.yaml"
     port = "tcp://127.0.0.1:55917"
@@ -152,8 +152,8 @@ def test_enrol_stream_and_subscribe_with_the_shipped_model(street_files, shipped
     assert events[1]["sequence"] > events[0]["sequence"]
     (video,) = (tmp_path / "rec").glob("file.*.mp4")
     assert cv2.VideoCapture(str(video)).read()[0]
-    assert run("runtime/enroll.py", "--gallery", gallery, "--remove", "Ada").returncode == 0
-    assert_user_error(run("runtime/stream.py", "--cams", cams), "nobody is enrolled")
+    assert call("runtime/enroll.py", "--gallery", gallery, "--remove", "Ada").returncode == 0
+    assert_user_error(call("runtime/stream.py", "--cams", cams), "nobody is enrolled")
 
 
 def test_an_unopenable_camera_ends_with_one_line(tmp_path: Path, shipped_bundle: Path) -> None:

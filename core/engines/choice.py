@@ -32,14 +32,16 @@ def split_choice(choice: str) -> tuple[str, str]:
     return backend, choice[len(backend) + 1 :] or BACKENDS[backend][0]
 
 
-def load_engine(folder: str | Path, choice: str = "auto", threads: int = 0) -> Engine:
+def load_engine(folder: str | Path, choice: str = "auto", threads: int = 0, keep: bool = True) -> Engine:
     """The engine of that name, or for `auto` the fastest that works here; the reason is logged.
+
+    keep  keep what is compiled for the next start (`PERSONSEARCH_CACHE`); False for a bundle that is only tried
 
     Raises EngineError where it cannot run: nothing falls back silently.
     """
     folder = Path(folder)
     if choice == "auto":
-        return _choose(folder, threads)
+        return _choose(folder, threads, keep)
     if choice not in ENGINES:
         raise EngineError(f"unknown engine '{choice}'; expected one of {', '.join(ENGINES)}")
     backend, precision = split_choice(choice)
@@ -47,7 +49,7 @@ def load_engine(folder: str | Path, choice: str = "auto", threads: int = 0) -> E
         raise EngineError(
             f"{folder}: has no {graph_file(precision)}; export the checkpoint with `--precision {precision}`"
         )
-    return _load(folder, backend, precision, threads)
+    return _load(folder, backend, precision, threads, keep)
 
 
 def preference(folder: Path) -> tuple[tuple[str, str], ...]:
@@ -57,11 +59,11 @@ def preference(folder: Path) -> tuple[tuple[str, str], ...]:
     return ("tensorrt", half), ("onnxruntime-cuda", half), ("openvino", "auto"), ("onnxruntime", "fp32")
 
 
-def _choose(folder: Path, threads: int) -> Engine:
+def _choose(folder: Path, threads: int, keep: bool) -> Engine:
     tried = []
     for backend, precision in preference(folder):
         try:
-            engine = _load(folder, backend, precision, threads)
+            engine = _load(folder, backend, precision, threads, keep)
         except EngineError as error:
             tried.append(f"{backend}: {error}")
             continue
@@ -72,7 +74,7 @@ def _choose(folder: Path, threads: int) -> Engine:
     )
 
 
-def _load(folder: Path, backend: str, precision: str, threads: int) -> Engine:
+def _load(folder: Path, backend: str, precision: str, threads: int, keep: bool) -> Engine:
     if precision == "auto" and "openvino-cpu-bf16" in read_manifest(folder, verify=False).avoid:
         precision = "fp32"
     graph = folder / graph_file("fp32" if precision == "auto" else precision)
@@ -82,7 +84,7 @@ def _load(folder: Path, backend: str, precision: str, threads: int) -> Engine:
         if backend == "openvino":
             from personsearch.core.engines.openvino import OpenVINOEngine
 
-            return OpenVINOEngine(folder, precision, threads)
+            return OpenVINOEngine(folder, precision, threads, keep)
         if backend == "tensorrt":
             from personsearch.core.engines.tensorrt import TensorRTEngine
 

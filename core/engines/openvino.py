@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from personsearch.core.bundle import (
 from personsearch.core.engines.canvas_part import Size, filled_part, look_at_part
 from personsearch.core.engines.interface import Outputs, Sources, Views
 from personsearch.core.engines.onnx_opset import load_problem
+from personsearch.core.engines.openvino_compiler import Compiler
 from personsearch.core.engines.roi_align import pool_pixels
 from personsearch.core.errors import BundleError, EngineError
-from personsearch.core.openvino_core import computes_bf16, openvino_core
+from personsearch.core.openvino_core import computes_bf16, openvino_core, openvino_module
 
 log = logging.getLogger("personsearch.engines")
 CALLS = (4, 2, 1)  # people described in one call: each size is compiled for a second, and larger ones gain nothing
@@ -50,10 +51,9 @@ class OpenVINOEngine:
     its detector looks only at the part of the canvas that a frame fills.
     """
 
-    def __init__(self, folder: Path, precision: str = "auto", threads: int = 0) -> None:
-        import openvino
-
-        self._ov, self._core, self._folder = openvino, openvino_core(), folder
+    def __init__(self, folder: Path, precision: str = "auto", threads: int = 0, keep: bool = True) -> None:
+        """keep  keep what is compiled in the user's cache, and take it from there"""
+        self._ov, self._core, self._folder, self._keep = openvino_module(), openvino_core(), folder, keep
         announced = computes_bf16()
         if precision not in ("auto", "fp32", "bf16", "int8"):
             raise EngineError(f"openvino: precision must be auto, fp32, bf16 or int8, got {precision}")
@@ -73,7 +73,9 @@ class OpenVINOEngine:
         """Load and compile everything. `fast`: how OpenVINO computes the heavy parts."""
         folder, self._graph, self._fast = self._folder, graph_file(precision), fast
         self.name = f"openvino-cpu-{precision}"
-        self._model = self._read(self._graph)
+        content = self._content(self._graph)  # read once: what is compiled is what is hashed
+        self._compiler = Compiler(content, __file__, self._keep)
+        self._model = self._read(self._graph, content)
         names = self._names(self._model)
         missing = [n for n in (*CUT_PROPOSALS, *CUT_POOLING, CUT_CROPS, CUT_VECTORS) if n not in names]
         if missing:
@@ -101,9 +103,15 @@ class OpenVINOEngine:
             self._prepare(size)
         self._embed: Any = None
 
-    def _read(self, name: str) -> Any:
+    def _content(self, name: str) -> bytes:
         try:
-            return self._core.read_model(str(self._folder / name))
+            return (self._folder / name).read_bytes()
+        except OSError as error:
+            raise EngineError(f"openvino cannot read {self._folder / name}: {error.strerror}") from None
+
+    def _read(self, name: str, content: bytes) -> Any:
+        try:
+            return self._core.read_model(content)
         except RuntimeError as error:
             raise EngineError(f"openvino cannot load {load_problem(self._folder / name, error)}") from None
 
@@ -117,9 +125,24 @@ class OpenVINOEngine:
         outputs: Sequence[str],
         precision: str,
         shapes: dict[str, list[int]] | None = None,
-        change: Callable[[Any], None] | None = None,
+        seen: Size | None = None,
     ) -> Any:
-        """The part of the model graph between the named tensors, as an inference request."""
+        """The part of the model graph between the named tensors, as an inference request.
+
+        shapes  of inputs that have no fixed ones
+        seen    the part of the canvas that it looks at; default: all"""
+        options = {**self._options, "INFERENCE_PRECISION_HINT": precision}
+        part = [list(inputs), list(outputs), shapes, seen]
+        try:
+            compiled = self._compiler.compile(part, lambda: self._cut(inputs, outputs, shapes, seen), options)
+            return compiled.create_infer_request()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise EngineError(f"openvino cannot compile {self._graph} with {precision}: {reason}") from None
+
+    def _cut(
+        self, inputs: Sequence[str], outputs: Sequence[str], shapes: dict[str, list[int]] | None, seen: Size | None
+    ) -> Any:
         model = self._model.clone()  # cutting changes it
         names = self._names(model)
         ends = {name: end for end in model.get_results() for name in end.input(0).get_source_output().get_names()}
@@ -138,14 +161,9 @@ class OpenVINOEngine:
         part = self._ov.Model(results, parameters, "part")
         if shapes:
             part.reshape({number: shapes[name] for number, name in enumerate(inputs) if name in shapes})
-        if change:
-            change(part)
-        options = {**self._options, "INFERENCE_PRECISION_HINT": precision}
-        try:
-            return self._core.compile_model(part, "CPU", options).create_infer_request()
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1][:200]
-            raise EngineError(f"openvino cannot compile {self._graph} with {precision}: {reason}") from None
+        if seen:
+            look_at_part(self._ov, part, self._canvas, seen)
+        return part
 
     def _prepare(self, size: int) -> None:
         """Compile describing for `size` people, or of a network that pools a feature map for `size` in each image."""
@@ -205,9 +223,7 @@ class OpenVINOEngine:
         frame, _ = sources[0]
         height, width = size = filled_part(self._canvas, (frame.shape[0], frame.shape[1]))
         if size not in self._proposers:
-            self._proposers[size] = self._compile(
-                ["images"], CUT_PROPOSALS, self._fast, change=lambda m: look_at_part(self._ov, m, self._canvas, size)
-            )
+            self._proposers[size] = self._compile(["images"], CUT_PROPOSALS, self._fast, seen=size)
         return self._proposers[size], np.ascontiguousarray(images[:, :height, :width])
 
     @staticmethod
@@ -255,7 +271,7 @@ class OpenVINOEngine:
             return self._embed_pixels(sources or [(images[0], 1.0)], boxes[0], np.zeros(len(boxes[0]), int))[None]
         if self._embed is None:  # rare and in one graph: float32
             options = {**self._options, "INFERENCE_PRECISION_HINT": "f32"}
-            self._embed = self._core.compile_model(self._read(EMBED), "CPU", options)
+            self._embed = self._core.compile_model(self._read(EMBED, self._content(EMBED)), "CPU", options)
         return self._embed([images, boxes])["embeddings"]
 
     def _embed_pixels(self, sources: Sources, boxes: np.ndarray, owners: np.ndarray) -> np.ndarray:

@@ -19,14 +19,16 @@ from personsearch.core.records import Detections
 class BundleSearcher:
     """A bundle as a `Searcher`: frames of any size in, detections in their own pixels out."""
 
-    def __init__(self, folder: str | Path, engine: str = "auto", threads: int = 0) -> None:
+    def __init__(self, folder: str | Path, engine: str = "auto", threads: int = 0, keep: bool = True) -> None:
+        """keep  see `load_engine`"""
         self.manifest: Manifest = read_manifest(folder)
-        self.engine = load_engine(folder, engine, threads)
+        self.engine = load_engine(folder, engine, threads, keep)
         self.letterbox = Letterbox(self.manifest.height, self.manifest.width)
         self.dimensions = self.manifest.dimensions
         self._canvas = np.zeros((self.manifest.batch, self.manifest.height, self.manifest.width, 3), np.uint8)
         self._worker: ThreadPoolExecutor | None = None
-        self.engine.infer(self._canvas)  # the one warm-up: engines allocate and choose kernels on first use
+        # The one warm-up: engines allocate and choose kernels on first use. Nobody is described on an empty canvas.
+        self.engine.infer(self._canvas, self.manifest.least_proposal_score(self.manifest.min_score))
 
     def detect(self, images: Sequence[np.ndarray], min_score: float | None = None) -> list[Detections]:
         """Find and describe everybody in any number of frames; calls of the engine hold `manifest.batch` of them. Not

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from personsearch.core.bundle import Manifest
+from personsearch.core.engines.compiled_store import VARIABLE
 from personsearch.core.records import Detections
 from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.processes.channel import CannotStart, Channel, Closed, start_process
@@ -74,6 +75,7 @@ class Inference:
         self._ready_since = 0.0
         self._ever_ready = False
         self._started = False
+        self._distrusted = False  # compiled networks that were kept: an engine died while it loaded
 
     @property
     def idle(self) -> bool:
@@ -141,6 +143,7 @@ class Inference:
                     self._fail(header.get("reason", "it sent nonsense"), now, counts=not header.get("passing"))
         except Closed:
             code = self._exit_code()
+            self._distrusted = self.state == "loading"
             self._fail(f"the process ended unexpectedly ({code})", now)
         except (KeyError, ValueError, TypeError) as error:
             self._fail(f"it sent nonsense ({type(error).__name__})", now)
@@ -207,7 +210,9 @@ class Inference:
 
     def _start(self, now: float) -> None:
         try:
-            self.process, self.channel = start_process(PROCESS, self._options["threads"])
+            self.process, self.channel = start_process(
+                PROCESS, self._options["threads"], {VARIABLE: "off"} if self._distrusted else None
+            )
         except CannotStart as error:
             self._fail(f"its process cannot be started ({error})", now, counts=False)
             return

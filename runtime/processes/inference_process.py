@@ -29,8 +29,7 @@ def main() -> None:
             if searcher.manifest.model_hash != options["model"]:
                 raise UserError(f"{options['bundle']}: was replaced by another model; restart the stream to use it")
             warm = np.zeros((searcher.manifest.height, searcher.manifest.width, 3), np.uint8)
-            searcher.detect([warm])  # the first call of an engine is slow
-            searcher.find([warm])
+            searcher.find([warm])  # the first call of an engine is slow
         except UserError as error:
             channel.send({"kind": "unusable", "reason": str(error)})
             return

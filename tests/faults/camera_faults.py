@@ -24,8 +24,8 @@ from personsearch.runtime.cameras import camera as camera_module
 from personsearch.runtime.cameras.camera import Camera
 
 
-def good(path) -> dict:
-    return {"name": "good", "url": str(path), "end": "loop"}
+def good(path, max_fps: float = 0) -> dict:
+    return {"name": "good", "url": str(path), "end": "loop", "max_fps": max_fps}
 
 
 def never_answers(long: bool) -> Outcome:
@@ -90,7 +90,7 @@ def read_never_returns(long: bool) -> Outcome:
     with folder() as place:
         url = str(street_video(place / "v.avi"))
         server = PictureServer()
-        with Running([good(url), {"name": "hangs", "url": server.url}]) as running:
+        with Running([good(url, max_fps=5), {"name": "hangs", "url": server.url}]) as running:
             running.ready()
             for _ in range(5 if long else 2):
                 camera = running.pipeline.camera("hangs")

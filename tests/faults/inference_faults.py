@@ -19,7 +19,7 @@ def engine_fails(long: bool) -> Outcome:
     with folder() as place:
         url = str(street_video(place / "v.avi"))
         inference = {"timeout_s": 4 if long else 2}
-        with Running([{"name": "a", "url": url, "end": "loop"}], inference=inference) as running:
+        with Running([{"name": "a", "url": url, "end": "loop", "max_fps": 5}], inference=inference) as running:
             engine = running.pipeline.inference
             counters = running.pipeline.camera("a").counters
             for how in ["killed", "hung", "out of memory"] * (2 if long else 1):

@@ -60,7 +60,7 @@ def no_descriptors(long: bool) -> Outcome:
     """While one camera has to be opened anew and the engine to be replaced, no descriptor is left to do it with."""
     server, port = PictureServer(), free_port(4)
     with folder() as place:
-        good = {"name": "good", "url": str(street_video(place / "v.avi")), "end": "loop"}
+        good = {"name": "good", "url": str(street_video(place / "v.avi")), "end": "loop", "max_fps": 5}
         publish, operations = {"endpoint": f"tcp://127.0.0.1:{port}"}, {"port": port + 2}
         cams = write_cams(place, [good, {"name": "lost", "url": server.url}], publish=publish, operations=operations)
         with open(place / "log", "w+") as log, Client(f"tcp://127.0.0.1:{port}", since="kept") as client:

@@ -39,7 +39,7 @@ def behind_a_link(long: bool) -> Outcome:
         save_gallery(gallery, target)
         (place / "latest").symlink_to("kept/people.gallery")
         link.symlink_to("latest")
-        camera = {"name": "a", "url": str(street_video(place / "v.avi")), "end": "loop"}
+        camera = {"name": "a", "url": str(street_video(place / "v.avi")), "end": "loop", "max_fps": 5}
         cams = place / "cams.yaml"
         cams.write_text(yaml.safe_dump({"cameras": [camera], "gallery": str(link), "box": "fault"}))
         with Running([camera], gallery=gallery) as running:

@@ -60,7 +60,7 @@ def bad_reload(long: bool) -> Outcome:
         url = str(street_video(place / "v.avi"))
         gallery, cams = place / "people.gallery", place / "cams.yaml"
         save_gallery(some_gallery(), gallery)
-        first = {"name": "a", "url": url, "end": "loop"}
+        first = {"name": "a", "url": url, "end": "loop", "max_fps": 5}
         base = {"gallery": str(gallery), "box": "fault"}
         cams.write_text(yaml.safe_dump({"cameras": [first], **base}))
         with Running([first], gallery=some_gallery(), **{}) as running:
@@ -82,7 +82,7 @@ def bad_reload(long: bool) -> Outcome:
                 named += all(word in event["reason"] for word in words)
             untouched = pipeline.settings is settings and camera.process.pid == process
             began = time.monotonic()
-            second = {"name": "b", "url": url, "end": "loop"}
+            second = {**first, "name": "b"}
             cams.write_text(yaml.safe_dump({"cameras": [first, second], **base}))
             when, _ = running.wait_event(6, began, type="settings", state="applied")
             running.wait_event(10, began, type="camera", camera="b", state="online")

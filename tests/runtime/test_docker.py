@@ -158,6 +158,7 @@ def test_the_commands_of_the_compose_file_work_together_outside_of_containers(tm
         end = time.monotonic() + 60
         while run(*health).returncode:
             assert time.monotonic() < end
+            time.sleep(0.5)
         monitor = run(
             "runtime/subscribe.py", "--connect", settings.publish.endpoint, "--since", "kept", "--count", "2",
             "--key", keys / "monitor.key_secret", "--server-key", keys / "server.key", "--timeout", "20",

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import assert_user_error, call, run
+from conftest import assert_user_error, call
 from scipy.io import savemat
 
 from personsearch.core.errors import DataError
@@ -169,7 +169,7 @@ def coco_file(folder: Path) -> Path:
 
 def test_coco_becomes_people_with_identities_and_queries(tmp_path: Path) -> None:
     out = tmp_path / "mine"
-    result = run(
+    result = call(
         "train/convert_data.py", "--format", "coco", "--root", coco_file(tmp_path), "--split", "test", "--out", out
     )
     assert result.returncode == 0, result.stderr
@@ -219,7 +219,7 @@ def test_the_validator_names_every_problem_and_its_place(tmp_path: Path) -> None
         ],
     }  # fmt: skip
     (tmp_path / "people.json").write_text(json.dumps(content))
-    result = run(
+    result = call(
         "train/inspect_data.py", "--format", "json", "--root", tmp_path, "--out", tmp_path / "look", "--samples", 1
     )
     assert result.returncode == 1, result.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import assert_user_error, run
+from conftest import assert_user_error, call, run
 
 from personsearch.core.errors import DataError
 from personsearch.core.identification import Sightings
@@ -81,8 +81,8 @@ def test_a_bundle_and_its_checkpoint_are_scored_alike(tmp_path: Path, tiny_bundl
         for camera, shade in ((1, 40), (2, 220)):
             picture(tmp_path / "people" / f"{person}_{camera}.jpg", person, shade)
     rows = []
-    for model in (tiny_bundle, tiny_checkpoint):
-        result = run(
+    for model, started in ((tiny_bundle, run), (tiny_checkpoint, call)):
+        result = started(
             "train/evaluate.py", "--model", model, "--format", "crops", "--data", tmp_path / "people",
             "--engine", "onnxruntime", "--json", tmp_path / "a.json", "--dump", tmp_path / "a.npz",
         )  # fmt: skip
@@ -98,9 +98,9 @@ def test_a_bundle_and_its_checkpoint_are_scored_alike(tmp_path: Path, tiny_bundl
 def test_what_cannot_be_scored_is_said_in_one_line(tmp_path: Path, tiny_checkpoint: Path) -> None:
     picture(tmp_path / "1_1.jpg", 1)
     scored = ("train/evaluate.py", "--model", tiny_checkpoint, "--format", "crops")
-    assert_user_error(run(*scored, "--data", tmp_path), "at least 4 people whom two cameras have seen")
-    assert_user_error(run(*scored, "--data", tmp_path, "--cbgm"), "--cbgm has no meaning with --format crops")
-    assert_user_error(run(*scored), "--data")
+    assert_user_error(call(*scored, "--data", tmp_path), "at least 4 people whom two cameras have seen")
+    assert_user_error(call(*scored, "--data", tmp_path, "--cbgm"), "--cbgm has no meaning with --format crops")
+    assert_user_error(call(*scored), "--data")
 
 
 def test_the_shipped_bundle_knows_people_in_another_camera(shared: Path, shipped_bundle: Path) -> None:

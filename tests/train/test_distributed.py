@@ -29,13 +29,13 @@ STRONG = [
 ]  # fmt: skip
 
 
-def run_alone_and_on_two(script: str, out: Path, alone: list[str], on_two: list[str]) -> tuple[dict, dict]:
-    """The script's results of both, which run at the same time."""
+def run_alone_and_on_two(out: Path, alone: list[str], on_two: list[str]) -> tuple[dict, dict]:
+    """What `train_and_dump.py` writes of both, which run at the same time."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     files, logs, processes = [out / "one.pt", out / "two.pt"], [out / "one.log", out / "two.log"], []
     try:
         for file, log, launch, arguments in zip(files, logs, ([], LAUNCH), (alone, on_two), strict=True):
-            command = [sys.executable, *launch, f"tests/train/{script}", str(file), *arguments]
+            command = [sys.executable, *launch, "tests/train/train_and_dump.py", str(file), *arguments]
             with log.open("w") as output:
                 processes.append(
                     subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=output, stderr=output)
@@ -50,17 +50,31 @@ def run_alone_and_on_two(script: str, out: Path, alone: list[str], on_two: list[
     return one, two
 
 
-@pytest.mark.parametrize(("steps", "queue"), [(7, 3), pytest.param(20, 12, marks=pytest.mark.slow)])
-def test_one_and_two_processes_train_the_same(tmp_path: Path, steps: int, queue: int) -> None:
+def small_run(out: Path, steps: int, queue: int) -> tuple[dict, dict]:
     edge = ["edge", *SMALL, f"optimiser.steps_per_epoch={steps}", f"model.identity.queue={queue}"]
-    one, two = run_alone_and_on_two(
-        "train_and_dump.py", tmp_path, [*edge, "optimiser.batch=2"], [*edge, "optimiser.batch=1"]
-    )
+    return run_alone_and_on_two(out, [*edge, "optimiser.batch=2"], [*edge, "optimiser.batch=1"])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict]:
+    return small_run(tmp_path_factory.mktemp("small"), 7, 3)
+
+
+def assert_same_training(one: dict, two: dict, steps: int) -> None:
     assert one["losses"].shape == (steps, 3)  # all, RPN, identity
     assert float((one["losses"] - two["losses"]).abs().max()) < 1e-5
     assert one["state"]["identity.queue"].norm(dim=1).min() > 0.9  # the queue was filled, and ran over
     assert int((one["state"]["identity.lut"].norm(dim=1) > 0).sum()) > steps // 2
     assert_equal_states(one["state"], two["state"], 1e-5)
+
+
+def test_one_and_two_processes_train_the_same(small: tuple[dict, dict]) -> None:
+    assert_same_training(*small, 7)
+
+
+@pytest.mark.slow
+def test_one_and_two_processes_train_the_same_for_longer(tmp_path: Path) -> None:
+    assert_same_training(*small_run(tmp_path, 20, 12), 20)
 
 
 def assert_equal_states(one: dict, two: dict, most: float) -> None:
@@ -74,9 +88,7 @@ def assert_equal_states(one: dict, two: dict, most: float) -> None:
 def test_the_strong_preset_is_exact_over_ranks(tmp_path: Path) -> None:
     """ConvNeXt, two stages, AdamW, moving average; two steps only, because it starts from random weights."""
     strong = ["strong", *STRONG]
-    one, two = run_alone_and_on_two(
-        "train_and_dump.py", tmp_path, [*strong, "optimiser.batch=2"], [*strong, "optimiser.batch=1"]
-    )
+    one, two = run_alone_and_on_two(tmp_path, [*strong, "optimiser.batch=2"], [*strong, "optimiser.batch=1"])
     apart = (one["losses"] - two["losses"]).abs().amax(1)
     assert float(apart[0]) < 1e-12
     assert float(apart[1]) < 1e-6  # AdamW divides by the gradient's size: rounding of tiny ones moves weights by 1e-9
@@ -85,8 +97,9 @@ def test_the_strong_preset_is_exact_over_ranks(tmp_path: Path) -> None:
     assert_equal_states(one["state"], two["state"], 1e-7)
 
 
-def test_ranks_without_samples_and_uneven_ranks_give_the_global_statistics(tmp_path: Path) -> None:
-    one, two = run_alone_and_on_two("norms_and_dump.py", tmp_path, [], [])
+def test_ranks_without_samples_and_uneven_ranks_give_the_global_statistics(small: tuple[dict, dict]) -> None:
+    one, two = (result["norms"] for result in small)
     assert one.keys() == two.keys()
+    assert len(one) > 30
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=1e-12), name

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import assert_user_error, call, run
+from conftest import assert_user_error, call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -220,7 +220,7 @@ def test_evaluate_prints_intervals_variants_and_draws_a_retrieval(tiny_checkpoin
 
     source = SourceSettings(format="street", frames=12, identities=12, cameras=2, people=3)
     convert_splits(source, tmp_path / "data", shrink=4)
-    result = run(
+    result = call(
         "train/evaluate.py", "--model", tiny_checkpoint, "--format", "json", "--data", tmp_path / "data", "--cbgm",
         "--multi-view", "--draw", 0, "--draw-to", tmp_path, "--json", tmp_path / "figures.json", "--min-score", 0.01,
         "--failures", 1, "--against", tiny_checkpoint, "--gains", 1,

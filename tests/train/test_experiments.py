@@ -87,7 +87,9 @@ def test_ablation_writes_table_plots_and_keeps_finished_runs(tmp_path: Path) -> 
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.json")}
     assert len(kept) == 7
     (tmp_path / "runs" / "pn-loim-0.json").unlink()
-    again = run(*command)
+    threads = torch.get_num_threads()
+    again = call(*command)
+    torch.set_num_threads(threads)
     assert again.returncode == 0, again.stderr
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.json")}.items() >= {
         k: v for k, v in kept.items() if k != "pn-loim-0.json"

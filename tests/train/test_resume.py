@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, assert_user_error, run, tiny_config
+from conftest import REPOSITORY, assert_user_error, call, run, tiny_config
 from train_presets import PRESETS
 
 from personsearch.core.errors import CheckpointError
@@ -84,7 +84,7 @@ def test_a_killed_and_an_interrupted_run_end_like_one_that_was_left_alone(tmp_pa
     assert resumed.returncode == 0, resumed.stderr
     assert_same_run(tmp_path / "whole" / "last.pth", last)
     assert [p.name for p in last.parent.glob("*.partial")] == []  # what the killed process was writing is gone
-    assert_user_error(run("train/run.py", "--config", config), "--resume")
+    assert_user_error(call("train/run.py", "--config", config), "--resume")
 
 
 @pytest.fixture

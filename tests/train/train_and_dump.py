@@ -1,8 +1,10 @@
-"""Run by `test_distributed.py`, alone or under torchrun: train a few steps, write losses and state of rank 0."""
+"""Run by `test_distributed.py`, alone or under torchrun: norms on uneven ranks, then a few steps of training; write
+losses and state of rank 0."""
 
 import sys
 
 import torch
+from uneven_ranks import norms_and_oim
 
 from personsearch.core.config import load_settings
 from personsearch.train import distributed
@@ -11,6 +13,7 @@ from personsearch.train.settings import TrainSettings
 
 torch.set_num_threads(1)
 distributed.start()
+norms = norms_and_oim()
 out, preset, *overrides = sys.argv[1:]
 trainer = Trainer(load_settings(f"configs/{preset}.yaml", TrainSettings, overrides))
 # In float64: rounding that differs with the batch size would tip decisions (NMS, IoU >= 0.5) and all that follows.
@@ -26,5 +29,5 @@ if distributed.rank() == 0:
     state = {f"model.{k}": v for k, v in trainer.network.state_dict().items()}
     state |= {f"identity.{k}": v for k, v in trainer.identity.state_dict().items()}
     state |= {f"averaged.{k}": v for module in averaged for k, v in module.state_dict().items()}
-    torch.save({"losses": torch.stack(losses), "state": state}, out)
+    torch.save({"losses": torch.stack(losses), "state": state, "norms": norms}, out)
 distributed.stop()

@@ -24,10 +24,11 @@ SMALL = [
     "model.identity.queue=20", "device=cpu", "model.height=96", "model.width=160", "optimiser.amp=off",
     "model.rpn.train_proposals=20",
 ]  # fmt: skip
+SMALL_PEOPLE = ["from_scratch=true", 'init=""', 'init_reid=""', "model.roi.height=64", "model.roi.width=32"]
 FROM_NOTHING = ["from_scratch=true", "model.height=64", "model.width=96"]
 PRESETS = {
-    "edge": [],  # with its detector_rate of 0.1: two groups of parameters
-    "edge-distill": ["init=models/edge/weights.pth", 'init_reid=""', "teacher.embedding={out}/teacher.onnx"],
+    "edge": SMALL_PEOPLE,  # with its detector_rate of 0.1: two groups of parameters
+    "edge-distill": [*SMALL_PEOPLE, "teacher.embedding={out}/teacher.onnx"],
     "ablation": [],
     "paper": FROM_NOTHING,
     "official": FROM_NOTHING,
