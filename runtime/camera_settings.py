@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from personsearch.core.config import Settings
 from personsearch.core.hours import HoursSettings
@@ -74,6 +74,17 @@ class CameraSettings(Settings):
     def _index_is_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
+    @field_validator("detail_url")
+    @classmethod
+    def _streams_of_one_kind(cls, value: str, info: ValidationInfo) -> str:
+        kinds = kind_with_secrets(info.data.get("url", value)), kind_with_secrets(value)
+        if value and (kinds[0] != kinds[1] or kinds[0] not in ("network", "file")):
+            raise ValueError(
+                "expected two network streams, or two video files, of one view, but url and detail_url are "
+                f"{kinds[0]} and {kinds[1]}; leave detail_url out to describe people from url"
+            )
+        return value
+
     @field_validator("region")
     @classmethod
     def _region_inside(cls, value: Rectangle | None) -> Rectangle | None:
@@ -93,16 +104,6 @@ class CameraSettings(Settings):
     def same_detail(self, other: CameraSettings) -> bool:
         """Have they the same main stream, read in the same way?"""
         return all(getattr(self, key) == getattr(other, key) for key in DETAIL)
-
-    @model_validator(mode="after")
-    def _streams_of_one_kind(self) -> CameraSettings:
-        kinds = kind_with_secrets(self.url), kind_with_secrets(self.detail_url)
-        if self.detail_url and (kinds[0] != kinds[1] or kinds[0] not in ("network", "file")):
-            raise ValueError(
-                "url and detail_url have to be two network streams, or two video files, of one view, but are "
-                f"{kinds[0]} and {kinds[1]}; leave detail_url out to describe people from url"
-            )
-        return self
 
     @model_validator(mode="after")
     def _area_names_differ(self) -> CameraSettings:

@@ -246,7 +246,7 @@ def test_a_stream_describes_from_the_main_stream_and_counts_it(films: Films, mon
     limits = {"open_timeout_s": 60, "read_timeout_s": 60}
     camera = {"name": "c", "url": str(films.sub), "detail_url": str(films.main), "pace": "fast", **limits}
     inference = {"timeout_s": 100, "load_timeout_s": 300}
-    with Running([camera], engine="onnxruntime", threads=1, inference=inference) as running:
+    with Running([camera], engine="openvino", threads=1, inference=inference) as running:
         wait_for(lambda: running.error or not running.thread.is_alive(), 400)
         assert running.error is None
         pipeline = running.pipeline
