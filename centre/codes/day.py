@@ -53,7 +53,7 @@ class DayCodes:
 
     def remove(self, rows: Sequence[int]) -> None:
         with self._lock:
-            self._index.remove_ids(np.asarray(rows, np.int64))
+            self._index.remove_ids(np.asarray(rows, np.int64))  # type: ignore[arg-type]  # its wrapper takes numbers
             self.keys = np.delete(self.keys, rows)
 
     def nearest(self, query: np.ndarray, count: int, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -162,13 +162,13 @@ class Codes:
             await self._run(codes.remove, sorted(here.values()))
         for first in range(0, len(new), READ):
             some = new[first : first + READ]
-            cursor = connection.cursor(binary=True)
-            await cursor.execute(
+            reading = connection.cursor(binary=True)
+            await reading.execute(
                 f"select {COLUMNS} from unnest(%s::uuid[], %s::bigint[]) as k(boot, sequence) "
                 "join stays using (boot, sequence) where day = %s and model = %s",
                 [[key[0] for key in some], [key[1] for key in some], *part],
             )
-            await self._read(part[0], codes, await cursor.fetchall())
+            await self._read(part[0], codes, await reading.fetchall())
 
     async def _read(self, day: datetime.date, codes: DayCodes, rows: list[Any]) -> None:
         keys = self._keys(day, codes, rows)

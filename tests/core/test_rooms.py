@@ -29,7 +29,7 @@ FLOORS = {
         "*",
     ],
     "archive": ["videos", "pictures scan parts", "analysis joining folder", "workers writing centre_visits", "*"],
-    "centre": ["settings access", "database receiving", "gallery following", "house", "api", "*"],
+    "centre": ["settings access", "codes database receiving", "gallery following", "house", "api", "*"],
     "configs": ["*"],
     "models": ["*"],
 }
