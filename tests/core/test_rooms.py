@@ -24,7 +24,7 @@ FLOORS = {
         "keys settings camera_settings fleet_settings page_settings cameras processes",
         "decisions",
         "delivery history recording",
-        "pipeline operations client",
+        "pipeline describing operations client",
         "page fleet",
         "*",
     ],
