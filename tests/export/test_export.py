@@ -150,7 +150,7 @@ def export_into(out: Path, checkpoint: Path, limit: int | None = None) -> subpro
     )
 
 
-@pytest.mark.parametrize("limit", [1_000, 60_000])
+@pytest.mark.parametrize("limit", [60_000, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_a_write_that_fails_leaves_the_old_bundle_and_no_rest(
     tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path, limit: int
 ) -> None:

@@ -248,20 +248,23 @@ print(engine.name, engine.find(np.zeros((1, 384, 640, 3), np.uint8))[1].shape[0]
     assert result.stdout.split() == ["openvino-cpu-fp32", "1"], result.stderr
 
 
-def test_inspect_and_bench_read_a_bundle_at_a_glance(precise_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batches", [(2,), pytest.param((1, 2), marks=pytest.mark.slow)])
+def test_inspect_and_bench_read_a_bundle_at_a_glance(
+    precise_bundle: Path, tmp_path: Path, batches: tuple[int, ...]
+) -> None:
     shown = run("export/inspect_bundle.py", precise_bundle)
     assert shown.returncode == 0, shown.stderr
     for word in ("model.int8.onnx", "0 normalisations", "multiply-adds", "similarity thresholds", "openvino-cpu-int8"):
         assert word in shown.stdout, word
     out = tmp_path / "bench.json"
     measured = run(
-        "export/bench.py", precise_bundle, "--seconds", 0.2, "--batches", "1,2", "--out", out,
+        "export/bench.py", precise_bundle, "--seconds", 0.2, "--out", out, "--batches", ",".join(map(str, batches)),
         "--engines", "openvino-fp32,pytorch-eager-fp32",
     )  # fmt: skip
     assert measured.returncode == 0, measured.stderr
     rows = json.loads(out.read_text())["rows"]
     assert [(row["engine"], row["batch"]) for row in rows] == [
-        (name, batch) for batch in (1, 2) for name in ("openvino-cpu-fp32", "pytorch-eager-fp32")
+        (name, batch) for batch in batches for name in ("openvino-cpu-fp32", "pytorch-eager-fp32")
     ]
     assert all(row["frames_per_second"] > 0 and row["memory_mb"] > 10 and row["peak_flops"] > 1e8 for row in rows)
     assert out.with_suffix(".png").stat().st_size > 1000
