@@ -18,7 +18,14 @@ FOLDERS = {
 # named nowhere: the files of core/ and export/, elsewhere the entries, which nothing but an entry may import.
 FLOORS = {
     "core": ["*", "engines street tracking"],
-    "train": ["settings distributed sides state", "model", "weights", "data loop teaching blend", "scoring paper", "*"],
+    "train": [
+        "settings distributed sides state vision",
+        "model",
+        "weights",
+        "data loop teaching blend",
+        "scoring paper",
+        "*",
+    ],
     "export": ["*", "bench to_trt inspect_bundle"],
     "runtime": [
         "keys settings camera_settings fleet_settings page_settings cameras processes",

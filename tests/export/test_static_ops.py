@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import nms, roi_align
 
 from personsearch.core.engines.roi_align import pool_pixels
 from personsearch.export.static_ops import nms_static, roi_align_static, roi_weights
+from personsearch.train.vision import nms, roi_align
 
 
 def boxes_of(kind: str) -> torch.Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import box_iou
 
 from personsearch.train.model.coder import RPN_WEIGHTS, clip_boxes, decode, encode, wide
 from personsearch.train.settings import RpnSettings
+from personsearch.train.vision import box_iou
 
 POSITIVE_IOU, NEGATIVE_IOU, SAMPLED, POSITIVE_SHARE = 0.7, 0.3, 256, 0.5
 

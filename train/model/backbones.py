@@ -10,17 +10,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
-from torchvision.models import ConvNeXt, SwinTransformer, convnext_base, convnext_tiny, swin_s
-from torchvision.models.convnext import LayerNorm2d
-from torchvision.ops import StochasticDepth
 
 from personsearch.train.model.pixels import ImageNetPixels
 from personsearch.train.model.recompute import recomputed
+from personsearch.train.vision import StochasticDepth, models
 
-BACKBONES: dict[str, Callable[[], ConvNeXt | SwinTransformer]] = {
-    "convnext_tiny": convnext_tiny,
-    "convnext_base": convnext_base,
-    "swin_s": swin_s,
+BACKBONES: dict[str, Callable[[], models.ConvNeXt | models.SwinTransformer]] = {
+    "convnext_tiny": models.convnext_tiny,
+    "convnext_base": models.convnext_base,
+    "swin_s": models.swin_s,
 }
 SPLIT = 6  # of `features`: patches, then stages with the merging between them
 
@@ -37,15 +35,15 @@ class StagedStem(nn.Module):
     strides = (16,)
     roi_stride = 16
 
-    def __init__(self, net: ConvNeXt | SwinTransformer, checkpointing: bool = False) -> None:
+    def __init__(self, net: models.ConvNeXt | models.SwinTransformer, checkpointing: bool = False) -> None:
         super().__init__()
         self.pixels = ImageNetPixels()
         self.features = nn.Sequential(*list(net.features)[:SPLIT])
-        self.last = isinstance(net, SwinTransformer)  # channels are the last axis
+        self.last = isinstance(net, models.SwinTransformer)  # channels are the last axis
         self.checkpointing = checkpointing
         self.roi_channels = _channels(net.features[SPLIT])
         self.channels = (self.roi_channels,)
-        self.rpn_norm = LayerNorm2d(self.roi_channels)
+        self.rpn_norm = models.convnext.LayerNorm2d(self.roi_channels)
 
     def forward(self, x: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> tuple[list[Tensor], Tensor]:
         x = self.pixels(x, sizes)
@@ -61,13 +59,13 @@ class StagedHead(nn.Module):
     labels  ignored: there is no norm over samples in here
     """
 
-    def __init__(self, net: ConvNeXt | SwinTransformer, checkpointing: bool = False) -> None:
+    def __init__(self, net: models.ConvNeXt | models.SwinTransformer, checkpointing: bool = False) -> None:
         super().__init__()
-        self.last = isinstance(net, SwinTransformer)
+        self.last = isinstance(net, models.SwinTransformer)
         self.checkpointing = checkpointing
         parts = list(net.features)[SPLIT:]
         self.features = nn.Sequential(OrderedDict((str(SPLIT + i), part) for i, part in enumerate(parts)))
-        self.norm: nn.Module = net.norm if isinstance(net, SwinTransformer) else net.classifier[0]
+        self.norm: nn.Module = net.norm if isinstance(net, models.SwinTransformer) else net.classifier[0]
         self.out_channels = int(next(self.norm.parameters()).numel())
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -92,4 +90,4 @@ def _channels(merging: nn.Module) -> int:
     """What goes into the merging (or downsampling) before the fourth stage; Swin's norm sees four cells at once."""
     norm = next(m for m in merging.modules() if isinstance(m, nn.LayerNorm))
     width = int(norm.normalized_shape[0])
-    return width if isinstance(norm, LayerNorm2d) else width // 4
+    return width if isinstance(norm, models.convnext.LayerNorm2d) else width // 4

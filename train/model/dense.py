@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import box_iou
 
 from personsearch.train.distributed import average_count
 from personsearch.train.model.coder import clip_boxes, wide
 from personsearch.train.model.csp import ConvUnit, separable
 from personsearch.train.settings import RpnSettings
+from personsearch.train.vision import box_iou
 
 HIDDEN, CENTRE_RADIUS, CANDIDATES, IOU_COST, OUTSIDE_COST = 64, 2.5, 10, 3.0, 1e5
 MAX_LOG_CELLS = 6.0  # a box side of at most exp(6) = 403 cells keeps exp() finite in fp16

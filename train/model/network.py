@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import box_iou, nms, remove_small_boxes
 
 from personsearch.train.model.anchors import AnchorRPN, random_order
 from personsearch.train.model.backbones import BACKBONES, StagedHead, StagedStem, make_staged
@@ -24,6 +23,7 @@ from personsearch.train.model.resnet import ResNetHead, ResNetStem
 from personsearch.train.model.roi_pooling import pool
 from personsearch.train.model.two_stage import FirstStage
 from personsearch.train.settings import ModelSettings, RoiSettings
+from personsearch.train.vision import box_iou, nms, remove_small_boxes
 
 
 @dataclass

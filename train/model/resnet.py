@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models import resnet50
 
 from personsearch.train.model.pixels import ImageNetPixels
 from personsearch.train.model.protonorm import ProtoNorm, convert_to_protonorm
 from personsearch.train.model.recompute import recomputed
+from personsearch.train.vision import models
 
 
 class ResNetStem(nn.Module):
@@ -29,7 +29,7 @@ class ResNetStem(nn.Module):
 
     def __init__(self, checkpointing: bool = False) -> None:
         super().__init__()
-        net = resnet50(weights=None)
+        net = models.resnet50(weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
         self.checkpointing = checkpointing
@@ -57,7 +57,7 @@ class ResNetHead(nn.Module):
     def __init__(self, protonorm: bool = False, background: bool = True, checkpointing: bool = False) -> None:
         super().__init__()
         self.checkpointing = checkpointing
-        self.layer4 = resnet50(weights=None).layer4
+        self.layer4 = models.resnet50(weights=None).layer4
         if protonorm:
             convert_to_protonorm(self.layer4, background)
 

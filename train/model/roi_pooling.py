@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torchvision.ops import roi_align
+
+from personsearch.train.vision import roi_align
 
 SAMPLING_RATIO = 2  # per bin and axis
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
 from personsearch.core.pictures import write_picture
 from personsearch.core.records import ImageTruth
@@ -17,6 +16,7 @@ from personsearch.train.model.network import PersonSearch
 from personsearch.train.model.oim import make_loss
 from personsearch.train.scoring.pictures import GREEN, RED, frame_box
 from personsearch.train.sides import Sides, fit_of, padded_batch
+from personsearch.train.vision import box_iou
 
 EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the rows, in IoU
 PANEL = (150, 220)  # width and height in pixels

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_iou, nms, roi_align
 from tqdm import tqdm
 
 from personsearch.core.boxes import iou
@@ -27,6 +26,7 @@ from personsearch.train.data.samples import load_split, read_image
 from personsearch.train.model.csp import CSPStem
 from personsearch.train.model.network import PersonSearch
 from personsearch.train.settings import RpnSettings, SourceSettings
+from personsearch.train.vision import box_iou, nms, roi_align
 from personsearch.train.weights.checkpoint import load_network
 
 KINDS = ("coco", "random", "reid")  # which frozen part describes the regions

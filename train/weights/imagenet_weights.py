@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torchvision.models import ResNet50_Weights
 
 from personsearch.core.errors import CheckpointError
 from personsearch.train.model.network import PersonSearch
 from personsearch.train.state import fill, read_torch, state_of
+from personsearch.train.vision import models
 
 
 def imagenet_file(name: str) -> str:
@@ -17,9 +17,9 @@ def imagenet_file(name: str) -> str:
 
     Nothing is fetched: CheckpointError says how to.
     """
-    if name not in ResNet50_Weights.__members__:
+    if name not in models.ResNet50_Weights.__members__:
         return name
-    url = ResNet50_Weights[name].url
+    url = models.ResNet50_Weights[name].url
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not file.is_file():
         raise CheckpointError(

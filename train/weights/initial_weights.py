@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torchvision.models import ResNet50_Weights
-
 from personsearch.core.errors import CheckpointError
 from personsearch.core.resources import shipped
 from personsearch.train.model.backbones import BACKBONES
@@ -13,6 +11,7 @@ from personsearch.train.model.network import PersonSearch
 from personsearch.train.model.osnet import OmniScaleHead
 from personsearch.train.settings import TrainSettings
 from personsearch.train.state import fill
+from personsearch.train.vision import models
 from personsearch.train.weights.checkpoint import fill_detector, load_checkpoint
 from personsearch.train.weights.imagenet_weights import imagenet_file, load_imagenet
 from personsearch.train.weights.reid_weights import load_reid
@@ -61,7 +60,7 @@ def _refuse_frozen_noise(settings: TrainSettings) -> None:
         raise CheckpointError(
             "model.backbone: resnet50 starts from ImageNet (its first layer never learns), but init_resnet and init "
             "are empty; give init_resnet=FILE.pth, torchvision's resnet50 state dict "
-            f"({ResNet50_Weights.IMAGENET1K_V1.url}), or init_resnet=IMAGENET1K_V1 if torch's cache has it, or "
+            f"({models.ResNet50_Weights.IMAGENET1K_V1.url}), or init_resnet=IMAGENET1K_V1 if torch's cache has it, or "
             "--from-scratch (from_scratch=true) for random weights"
         )
     name = settings.model.backbone
