@@ -13,7 +13,7 @@ import functools
 import math
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,7 @@ COLUMNS = (
     "halfvec_send(described)"
 )
 HEADER = 4  # bytes of a halfvec before its numbers
+DISORDER = datetime.timedelta(days=1)  # a stay may have begun so long before a range that it overlaps
 UTC = datetime.timezone.utc
 
 
@@ -54,8 +55,8 @@ class Codes:
         self.parts: dict[Part, DayCodes] = {}
         self._places: dict[tuple[str, str], int] = {}
         self._changing = asyncio.Lock()
-        workers = len(os.sched_getaffinity(0))
-        self._threads = ThreadPoolExecutor(workers, "codes", initializer=faiss.omp_set_num_threads, initargs=(1,))
+        self._workers = len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(self._workers, "codes", initializer=faiss.omp_set_num_threads, initargs=(1,))
 
     def __len__(self) -> int:
         return sum(map(len, self.parts.values()))
@@ -106,14 +107,19 @@ class Codes:
         """About so many stays that may be the most like the query (D,), of those that overlap a time to a second and
         were in one of these places: boxes and, if not None, their cameras; none: everywhere."""
         allowed = self._allowed(places)
-        days = [(day, c) for (day, m), c in self.parts.items() if m == model and c.dimensions == len(query)]
-        masks = await asyncio.gather(*[self._run(_mask, c.keys, day, since, until, allowed) for day, c in days])
+        first = datetime.date.min if since is None else (since - DISORDER).date()
+        last = datetime.date.max if until is None else until.date()
+        days = [
+            (day, codes) for (day, of), codes in self.parts.items()
+            if of == model and codes.dimensions == len(query) and first <= day <= last
+        ]  # fmt: skip
+        masks = await self._each(_mask, [(codes.keys, day, since, until, allowed) for day, codes in days])
         left = [len(c) if mask is None else int(mask.sum()) for (_, c), mask in zip(days, masks, strict=True)]
         total = sum(left)
         if not total:
             return Candidates([], [], [])
-        found = await asyncio.gather(*[
-            self._run(codes.nearest, query, LEAST + 2 * count * n // total, mask)
+        found = await self._each(DayCodes.nearest, [
+            (codes, query, LEAST + 2 * count * n // total, mask)
             for (_, codes), mask, n in zip(days, masks, left, strict=True)
         ])  # fmt: skip
         keys, cosines = (np.concatenate([one[i] for one in found]) for i in (0, 1))
@@ -197,8 +203,22 @@ class Codes:
             [(box, None) in wanted or (box, camera) in wanted for box, camera in self._places], bool
         )  # fmt: skip
 
+    async def _each(self, function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """What the function says to each job, by all processors: to hand over each job alone takes longer than most of
+        them do."""
+        shares = [jobs[n :: self._workers] for n in range(min(self._workers, len(jobs)))]
+        done = await asyncio.gather(*[self._run(_all, function, share) for share in shares])
+        answers: list[Any] = [None] * len(jobs)
+        for n, some in enumerate(done):
+            answers[n :: self._workers] = some
+        return answers
+
     async def _run(self, function: Any, *given: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(function, *given))
+
+
+def _all(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
+    return [function(*job) for job in jobs]
 
 
 def _midnight(day: datetime.date) -> datetime.datetime:
