@@ -8,7 +8,6 @@ when the stream closes the channel.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import mmap
 import os
@@ -26,7 +25,8 @@ from personsearch.core.video_files import SourceError
 from personsearch.runtime.cameras.motion import MotionGate
 from personsearch.runtime.cameras.sources import RATE_WITHOUT_FPS, Source, open_source
 from personsearch.runtime.cameras.urls import kind_of
-from personsearch.runtime.processes.channel import Channel, Closed, channel_of_child
+from personsearch.runtime.processes.channel import Channel, Closed
+from personsearch.runtime.processes.child import run_reader
 
 LATE_WAITS_S = 0.5
 SLOTS = 4  # one being written, one waiting, one or two under analysis
@@ -275,20 +275,7 @@ def prepare(image: np.ndarray, options: dict[str, Any]) -> tuple[np.ndarray, tup
 
 
 def main() -> None:
-    cv2.setNumThreads(1)
-    channel = channel_of_child()
-    try:
-        first = channel.receive()
-        assert first is not None
-        watch(Capture(channel, first[0], Listener()))
-    except Closed:
-        pass
-    except Exception as error:  # no memory, no descriptors, no thread, or a bug: the stream tells it
-        with contextlib.suppress(Closed):
-            reason = f"{type(error).__name__}: {str(error)[:200]}"
-            channel.send({"kind": "closed", "cause": "crashed", "reason": f"the capture process failed ({reason})"})
-    finally:
-        os._exit(0)
+    run_reader("the capture process", lambda channel, options: watch(Capture(channel, options, Listener())))
 
 
 def watch(capture: Capture) -> None:

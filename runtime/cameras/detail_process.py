@@ -13,7 +13,6 @@ import threading
 import time
 from typing import Any
 
-import cv2
 import numpy as np
 
 from personsearch.core.video_files import SourceError, find_file
@@ -21,7 +20,8 @@ from personsearch.runtime.cameras.camera_process import Listener
 from personsearch.runtime.cameras.detail_views import DetailViews, Question
 from personsearch.runtime.cameras.kept_packets import MainStream
 from personsearch.runtime.cameras.urls import address_of, kind_of, without_secrets
-from personsearch.runtime.processes.channel import Channel, Closed, channel_of_child
+from personsearch.runtime.processes.channel import Channel, Closed
+from personsearch.runtime.processes.child import run_reader
 
 ALIVE_EVERY_S = 0.25
 
@@ -93,20 +93,7 @@ def open_main(options: dict[str, Any]) -> MainStream:
 
 
 def main() -> None:
-    cv2.setNumThreads(1)
-    channel = channel_of_child()
-    try:
-        first = channel.receive()
-        assert first is not None
-        Reader(channel, first[0]).run()
-    except Closed:
-        pass
-    except Exception as error:  # no memory, no descriptors, or a bug: the stream tells it
-        with contextlib.suppress(Closed):
-            reason = f"{type(error).__name__}: {str(error)[:200]}"
-            channel.send({"kind": "closed", "cause": "crashed", "reason": f"the reader failed ({reason})"})
-    finally:
-        os._exit(0)
+    run_reader("the reader", lambda channel, options: Reader(channel, options).run())
 
 
 if __name__ == "__main__":
