@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import socket
 import sys
 import time
@@ -427,13 +428,19 @@ def test_a_helper_that_cannot_be_started_is_tried_again(make, states, video: Pat
 
 
 @pytest.mark.parametrize("limit", ["RLIMIT_NOFILE", "RLIMIT_AS"])
-def test_a_capture_process_without_room_for_frames_says_so(make, states, monkeypatch, video: Path, limit: str) -> None:
-    """Its limits are taken away once it runs: memory for the frames cannot be made."""
-    camera = make(url=str(video), end="loop", pace="fast")
+def test_a_capture_process_without_room_for_frames_says_so(make, tmp_path: Path, video: Path, limit: str) -> None:
+    """Its limits are taken away once it runs, and the film becomes a larger one, for which it has no memory."""
+    film, larger = shutil.copy(video, tmp_path / "film.avi"), tmp_path / "larger.avi"
+    writer = cv2.VideoWriter(str(larger), cv2.VideoWriter.fourcc(*"MJPG"), 10, (1920, 1080))
+    for _ in range(10):
+        writer.write(np.zeros((1080, 1920, 3), np.uint8))
+    writer.release()
+    camera = make(url=str(film), end="loop", pace="fast")
     drive(camera, lambda: camera.counters.captured > 5)
     kind, pid = getattr(resource, limit), camera.process.pid
     used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.prlimit(pid, kind, (3, 3) if limit == "RLIMIT_NOFILE" else (used, used))
+    larger.replace(film)
     drive(camera, lambda: camera.state == "offline")
     assert camera.cause in ("crashed", "codec", "not_found")
     assert camera.reason
