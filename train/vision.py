@@ -1,7 +1,7 @@
 """torchvision, imported without the tracer of `torch.compile`, which nothing here needs at the start.
 
 `torchvision.ops` asks that tracer one question for each call of RoIAlign in deterministic mode, and imports all of it
-for that: most of what a command takes to start (3.9 of 7.6 s of processor time, torchvision 0.29). Here the question
+for that: most of what a command takes to start (3.8 of 7.6 s of processor time, torchvision 0.29). Here the question
 imports it when it is asked.
 """
 
