@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from personsearch.runtime.decisions.details import Details, Wanted
+from personsearch.runtime.decisions.details import Details
 from personsearch.runtime.decisions.people import MOST_AT_ONCE, People
+from personsearch.runtime.decisions.recognition import Wanted
 from personsearch.runtime.processes.inference import Inference
 
 

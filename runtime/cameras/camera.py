@@ -21,6 +21,7 @@ from personsearch.runtime.camera_settings import CameraSettings
 from personsearch.runtime.cameras.frames import Frame, SharedFrames
 from personsearch.runtime.cameras.urls import with_secrets, without_secrets
 from personsearch.runtime.processes.channel import CannotStart, Channel, Closed, start_process
+from personsearch.runtime.processes.killed import Killed
 from personsearch.runtime.settings import SchedulingSettings
 
 log = logging.getLogger("personsearch.camera")
@@ -67,7 +68,7 @@ class Camera:
         self._deadline, self._waiting_for = 0.0, ""
         self._retry_at: float | None = 0.0
         self._online_since = 0.0
-        self._dying: list[Any] = []
+        self._killed = Killed()
 
     @property
     def memories(self) -> set[int]:
@@ -83,7 +84,7 @@ class Camera:
 
     def tick(self, now: float) -> None:
         """Start, restart, or give up waiting."""
-        self._dying = [p for p in self._dying if p.poll() is None]
+        self._killed.reap()
         if self._retry_at is not None and now >= self._retry_at and self.state != "ended":
             self._start(now)
         elif self.settings.lossless and self.pending:
@@ -150,11 +151,7 @@ class Camera:
             self.channel.close()
             self.channel = None
         if self.process is not None:
-            if self.process.poll() is None:
-                self.process.kill()  # it may hang in a decoder; a polite signal would not be heard
-                self.counters.killed += 1
-            if self.process.poll() is None:
-                self._dying.append(self.process)
+            self.counters.killed += self._killed.kill(self.process)
             self.process = None
 
     def _fail(self, cause: str, reason: str, now: float, again: bool = False) -> None:
@@ -195,11 +192,8 @@ class Camera:
         self._drop_pending("end")
         if self.state != "ended":
             self._become("ended", "end", "stopped")
-        for process in self._dying:
-            try:
-                process.wait(1)
-            except Exception:
-                log.warning("camera %s: its capture process does not end", self.name)
+        for _ in self._killed.wait(1):
+            log.warning("camera %s: its capture process does not end", self.name)
 
     # --- its messages -------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from personsearch.runtime.cameras.camera import FIRST_RETRY_S, HEALTHY_S, LAST_R
 from personsearch.runtime.cameras.frames import Shot
 from personsearch.runtime.cameras.urls import with_secrets, without_secrets
 from personsearch.runtime.processes.channel import CannotStart, Channel, Closed, start_process
+from personsearch.runtime.processes.killed import Killed
 
 log = logging.getLogger("personsearch.camera")
 LATE_S = 1.5  # of a live camera; a file's views are waited for
@@ -66,7 +67,7 @@ class DetailReader:
         self._overdue = ("", "")  # cause and reason of what is wrong by then
         self._retry_at: float | None = 0.0
         self._delay, self._online_since = FIRST_RETRY_S, 0.0
-        self._dying: list[Any] = []
+        self._killed = Killed()
 
     @property
     def waiting(self) -> bool:
@@ -107,7 +108,7 @@ class DetailReader:
 
     def tick(self, now: float) -> None:
         """Start, restart, or give up waiting."""
-        self._dying = [p for p in self._dying if p.poll() is None]
+        self._killed.reap()
         if self._retry_at is not None and now >= self._retry_at:
             self._start(now)
         elif self._deadline is not None and now >= self._deadline:
@@ -148,9 +149,7 @@ class DetailReader:
             self.channel.close()
             self.channel = None
         if self.process is not None:
-            if self.process.poll() is None:
-                self.process.kill()  # it may hang in a decoder
-                self._dying.append(self.process)
+            self._killed.kill(self.process)
             self.process = None
         self._deadline = None
         asked, self._asked = self._asked, {}
@@ -176,11 +175,8 @@ class DetailReader:
     def stop(self) -> None:
         self._end_process()
         self._retry_at = None
-        for process in self._dying:
-            try:
-                process.wait(1)
-            except Exception:
-                log.warning("camera %s: the reader of its main stream does not end", self.name)
+        for _ in self._killed.wait(1):
+            log.warning("camera %s: the reader of its main stream does not end", self.name)
 
     # --- its messages -----------------------------------------------------------------------------------------------
 

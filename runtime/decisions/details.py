@@ -15,9 +15,7 @@ from personsearch.runtime.camera_settings import CameraSettings
 from personsearch.runtime.cameras.detail import DetailReader, DetailView
 from personsearch.runtime.cameras.detail_views import reference_of
 from personsearch.runtime.cameras.frames import Frame
-from personsearch.runtime.decisions.recognition import Want
-
-Wanted = tuple[str, Want]  # camera
+from personsearch.runtime.decisions.recognition import Want, Wanted
 
 
 class Details:

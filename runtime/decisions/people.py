@@ -22,7 +22,7 @@ from personsearch.runtime.decisions.centring import PrototypeMean, StoredMean
 from personsearch.runtime.decisions.gallery import Gallery
 from personsearch.runtime.decisions.judge import Judge, check_target
 from personsearch.runtime.decisions.lineup import Lineup
-from personsearch.runtime.decisions.recognition import BETTER, Match, Recognition, Want
+from personsearch.runtime.decisions.recognition import BETTER, Match, Recognition, Wanted
 from personsearch.runtime.settings import StreamSettings
 
 log = logging.getLogger("personsearch.people")
@@ -158,12 +158,12 @@ class People:
         recognition.magnified = magnified
         return recognition.see(frame.image, detections, frame.moment, self._clock[frame.camera], frame.shot)
 
-    def choose(self, cameras: Iterable[str], monotonic: float, hurry: bool = False) -> list[tuple[str, Want]]:
+    def choose(self, cameras: Iterable[str], monotonic: float, hurry: bool = False) -> list[Wanted]:
         """Whom to describe now, after frames of these cameras: as far as the budget goes, the most urgent first, then
         the oldest wish.
 
         hurry  at most two who are hardly known or in doubt, or one other: the next frame is on its way"""
-        chosen: list[tuple[str, Want]] = []
+        chosen: list[Wanted] = []
         for key in dict.fromkeys(LIVE if name in self._live else name for name in cameras):
             sharing = self._live if key == LIVE else {key}
             waiting = [(n, w) for n in sorted(sharing) if n in self._cameras for w in self._cameras[n].wants.values()]
@@ -181,12 +181,12 @@ class People:
                 self._cameras[name].fetched.add(want.track.number)
         return chosen
 
-    def learn(self, asked: Iterable[tuple[str, Want]], embeddings: np.ndarray) -> None:
+    def learn(self, asked: Iterable[Wanted], embeddings: np.ndarray) -> None:
         for (name, want), embedding in zip(asked, embeddings, strict=True):
             if name in self._cameras:
                 self._cameras[name].learn(want, embedding, self._clock.get(name, 0.0))
 
-    def take_back(self, asked: Iterable[tuple[str, Want]]) -> None:
+    def take_back(self, asked: Iterable[Wanted]) -> None:
         """The engine failed before it described them: they wait again."""
         for name, want in asked:
             if name in self._cameras:

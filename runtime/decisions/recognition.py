@@ -60,6 +60,9 @@ class Want:
         return 0 if self.views < FEW else 1 if self.doubt else BETTER
 
 
+Wanted = tuple[str, Want]  # with the camera's name
+
+
 @dataclass(frozen=True)
 class Match:
     """An enrolled person in this frame, and why we think so."""
