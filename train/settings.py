@@ -70,12 +70,15 @@ class ModelSettings(Settings):
     conv5_protonorm: bool = False
     checkpointing: bool = False
     freeze_norms: bool = False
+    activation: Literal["silu", "hardswish"] = "silu"  # of csp_nano's detector
     rpn: RpnSettings = RpnSettings()
     roi: RoiSettings = RoiSettings()
     identity: IdentitySettings = IdentitySettings()
 
     @model_validator(mode="after")
     def _multiple_of_stride(self) -> ModelSettings:
+        if self.activation != "silu" and self.backbone != "csp_nano":
+            raise ValueError("activation is csp_nano's; other backbones have those of their published weights")
         if self.conv5_protonorm and self.backbone != "resnet50":
             raise ValueError("conv5_protonorm needs backbone resnet50; the others have no BatchNorm in their head")
         if self.roi.two_stages and (self.roi.score, self.roi.embed) != ("head", "proposal"):
@@ -141,10 +144,12 @@ class LossSettings(Settings):
     box: float = Field(10.0, ge=0)
     identity: float = Field(1.0, ge=0)
     distillation: float = Field(0.0, ge=0)
+    imitation: float = Field(0.0, ge=0)
 
 
 class TeacherSettings(Settings):
     embedding: str = ""
+    detector: str = ""  # a checkpoint whose detector has the same layers: see loss.imitation
     boxes_per_image: int = Field(8, ge=1)
     direction: float = Field(1.0, ge=0)
     structure: float = Field(4.0, ge=0)
@@ -194,6 +199,17 @@ class TrainSettings(Settings):
     tracking: Literal["none", "mlflow", "wandb"] = "none"
     evaluate_every: int = Field(5, ge=0)
     checkpoint_minutes: float = Field(2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _imitation_alone(self) -> TrainSettings:
+        loss, imitation = self.loss, self.loss.imitation > 0
+        if imitation != bool(self.teacher.detector):
+            raise ValueError("loss.imitation and teacher.detector go together: one is given without the other")
+        if imitation and (self.model.backbone != "csp_nano" or not self.optimiser.detector_rate):
+            raise ValueError("loss.imitation needs model.backbone: csp_nano and an optimiser.detector_rate above 0")
+        if imitation and any((loss.rpn, loss.detection, loss.identity, loss.distillation)):
+            raise ValueError("loss.imitation teaches the detector alone: the other weights of loss must be 0")
+        return self
 
     @model_validator(mode="after")
     def _whole_frames(self) -> TrainSettings:

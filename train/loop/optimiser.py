@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from personsearch.core.errors import CheckpointError
-from personsearch.train.model.csp import CSPStem
 from personsearch.train.model.network import PersonSearch
 from personsearch.train.settings import OptimiserSettings
 
@@ -44,8 +43,8 @@ def make_optimiser(options: OptimiserSettings, network: PersonSearch, images: in
     process (`load_moments`).
     """
     detector: set[str] = set()
-    if options.detector_rate != 1 and isinstance(network.stem, CSPStem):
-        parts = {id(part) for part in (*network.stem.detector_parts(), network.rpn)}
+    if options.detector_rate != 1:
+        parts = {id(part) for part in network.detector_parts()}
         detector = {
             f"{name}.{parameter}"
             for name, module in network.named_modules()

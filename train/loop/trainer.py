@@ -29,6 +29,7 @@ from personsearch.train.model.protonorm import BACKGROUND
 from personsearch.train.model.torch_searcher import TorchSearcher
 from personsearch.train.settings import TrainSettings
 from personsearch.train.sides import fit_of
+from personsearch.train.teaching.imitation import DetectorImitation
 from personsearch.train.teaching.teacher import TeacherSpace, load_teacher
 from personsearch.train.weights.checkpoint import fill, load_checkpoint, save_checkpoint
 from personsearch.train.weights.initial_weights import initialise
@@ -59,6 +60,8 @@ class Trainer:
         identity = settings.model.identity
         self.identity = make_loss(identity, len(self.samples.identity_table))
         self.teacher_space = TeacherSpace(identity.dimensions, settings.teacher.direction, settings.teacher.structure)
+        imitated = settings.teacher.detector
+        self.imitation = DetectorImitation(imitated, self.network).to(self.device) if imitated else None
         for module in (self.network, self.identity, self.teacher_space):
             module.to(self.device)
             distributed.copy_from_rank_0(module)
@@ -67,6 +70,8 @@ class Trainer:
             # The residual head on a light stem does not gain.
             self.network.to(memory_format=torch.channels_last)
         self.average = Average(self.network, settings.optimiser.ema) if settings.optimiser.ema else None
+        if self.imitation:
+            self.imitation.leave_to_learn(self.network)
         batch = settings.optimiser.batch * settings.optimiser.accumulate * distributed.world_size()
         self.optimiser = make_optimiser(settings.optimiser, self.network, batch)
         self.amp, self.amp_note = choose_amp(settings.optimiser.amp, self.device)
@@ -123,6 +128,11 @@ class Trainer:
         images = images.to(self.device, non_blocking=True)
         targets = [t.to(self.device) for t in targets]
         amp_type = torch.bfloat16 if self.amp == "bf16" else torch.float16
+        if self.imitation:
+            with torch.autocast(self.device.type, amp_type, enabled=self.amp != "off"):
+                losses = self.imitation(self.network, images)
+            total = weights.imitation * torch.stack(list(losses.values())).sum()
+            return {"loss": total, **losses}, Sampled.nobody(self.settings.model.identity.dimensions, self.device)
         with torch.autocast(self.device.type, amp_type, enabled=self.amp != "off"):
             losses, sampled = self.network.losses(images, targets)
         losses["identity"] = self.identity(sampled.embeddings, sampled.labels)
@@ -169,6 +179,9 @@ class Trainer:
         try:
             for batches in self.batches():
                 step = self.step
+                if step == 0 and self.imitation and self.initialised:
+                    self.imitation.adjust(self.network, torch.cat([images for images, _ in batches]).to(self.device))
+                    distributed.copy_from_rank_0(self.network)
                 progress.count_replaced(sum(t.replaced for _, targets in batches for t in targets))
                 progress.add(step, self.train_step(batches))
                 # All ranks must agree, or the others would wait for the one that left.

@@ -46,10 +46,10 @@ class DenseRPN(nn.Module):
         self.register_buffer("cell_stride", torch.cat(sizes), persistent=False)
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        person, objectness, boxes = self._raw(features)
+        person, objectness, boxes = self.raw(features)
         return self._score_logit(person, objectness), clip_boxes(boxes, *self.canvas)
 
-    def _raw(self, features: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def raw(self, features: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         person, objectness, boxes = [], [], []
         for level, feature in enumerate(features):
             x = self.stems[level](feature)
@@ -74,7 +74,7 @@ class DenseRPN(nn.Module):
 
         Nothing is sampled here, so `draws` is not used; the anchors' RPN needs it.
         """
-        person, objectness, boxes = self._raw(features)
+        person, objectness, boxes = self.raw(features)
         positives, classification, regression = 0, person.sum() * 0, boxes.sum() * 0
         object_target = torch.zeros_like(objectness)
         for i, truth in enumerate(targets):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from personsearch.train.model.activation import use_hardswish
 from personsearch.train.model.anchors import AnchorRPN, random_order
 from personsearch.train.model.backbones import BACKBONES, StagedHead, StagedStem, make_staged
 from personsearch.train.model.coder import MIN_SIDE, ROI_WEIGHTS, clip_boxes, decode, wide
@@ -59,6 +60,12 @@ class Sampled:
     matched: list[Tensor] = field(default_factory=list)  # per image: index of the person
     counts: list[int] = field(default_factory=list)
 
+    @classmethod
+    def nobody(cls, dimensions: int, device: torch.device) -> Sampled:
+        """Of a step that samples no RoIs."""
+        none = torch.zeros(0, device=device)
+        return cls(none.new_zeros(0, dimensions), none.long(), none)
+
 
 @dataclass
 class Found:
@@ -91,6 +98,9 @@ class PersonSearch(nn.Module):
             self.head = CSPHead(self.stem.roi_channels, roi.widths, roi.depths)
         rpn = AnchorRPN if settings.rpn.kind == "anchors" else DenseRPN
         self.rpn = rpn(self.stem.channels, self.stem.strides, self.canvas, settings.rpn)
+        if settings.activation == "hardswish":
+            for part in self.detector_parts():
+                use_hardswish(part)
         width = self.head.out_channels
         # Before the second stage's own layers are made, so that it starts from the same published weights.
         self.first = FirstStage(copy.deepcopy(self.head)) if roi.two_stages else None
@@ -102,13 +112,17 @@ class PersonSearch(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
+    def detector_parts(self) -> list[nn.Module]:
+        """What finds people in the light network, filled by published detector weights; empty for other backbones."""
+        return [*self.stem.detector_parts(), self.rpn] if isinstance(self.stem, CSPStem) else []
+
     def train(self, mode: bool = True) -> PersonSearch:
         super().train(mode)
         if mode and self.settings.freeze_norms:
-            parts = self.stem.detector_parts() if isinstance(self.stem, CSPStem) else [self.stem]
+            parts = self.detector_parts() or [self.stem, self.rpn]
             if isinstance(self.head, OmniScaleHead):  # its published norms are fixed affine maps as well
                 parts = [*parts, self.head]
-            for module in (m for part in (*parts, self.rpn) for m in part.modules()):
+            for module in (m for part in parts for m in part.modules()):
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self

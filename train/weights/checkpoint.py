@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from personsearch.core.errors import CheckpointError
 from personsearch.core.files import replace_file
 from personsearch.core.json_files import faults_of
-from personsearch.train.model.csp import CSPStem
 from personsearch.train.model.network import PersonSearch
 from personsearch.train.settings import ModelSettings, TrainSettings
 from personsearch.train.sides import MULTIPLE
@@ -122,9 +121,9 @@ def without_folders(value: Any) -> Any:
 
 def fill_detector(network: PersonSearch, state: dict[str, torch.Tensor], path: str | Path) -> None:
     """Take the parts that find people from a checkpoint's network; what recognises them stays as it is."""
-    if not isinstance(network.stem, CSPStem):
+    wanted = {id(part) for part in network.detector_parts()}
+    if not wanted:
         raise CheckpointError(f"{path}: init_parts: detector needs model.backbone: csp_nano")
-    wanted = {id(part) for part in (*network.stem.detector_parts(), network.rpn)}
     for name, module in network.named_modules():
         if id(module) in wanted:
             prefix = f"{name}."

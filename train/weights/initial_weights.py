@@ -6,13 +6,15 @@ from pathlib import Path
 
 from personsearch.core.errors import CheckpointError
 from personsearch.core.resources import shipped
+from personsearch.train.model.activation import scale_for_hardswish
 from personsearch.train.model.backbones import BACKBONES
+from personsearch.train.model.csp import CSPStem
 from personsearch.train.model.network import PersonSearch
 from personsearch.train.model.osnet import OmniScaleHead
 from personsearch.train.settings import TrainSettings
 from personsearch.train.state import fill
 from personsearch.train.vision import models
-from personsearch.train.weights.checkpoint import fill_detector, load_checkpoint
+from personsearch.train.weights.checkpoint import checkpoint_settings, fill_detector, load_checkpoint
 from personsearch.train.weights.imagenet_weights import imagenet_file, load_imagenet
 from personsearch.train.weights.reid_weights import load_reid
 from personsearch.train.weights.yolox_weights import load_yolox_nano
@@ -26,14 +28,21 @@ def initialise(network: PersonSearch, settings: TrainSettings) -> bool:
     """
     path = _locate(settings.init)
     _refuse_frozen_noise(settings)
+    quick = settings.model.activation == "hardswish"
     if path.endswith(".onnx"):
         load_yolox_nano(network, path)
     elif path:
-        state = load_checkpoint(path)["model"]
+        content = load_checkpoint(path)
+        state, made_quick = content["model"], checkpoint_settings(content, path).model.activation == "hardswish"
+        if made_quick and not quick:
+            raise CheckpointError(f"{path}: its detector has HSwish; give model.activation=hardswish")
+        quick = quick and not made_quick
         if settings.init_parts == "detector":
             fill_detector(network, state, path)
         else:
             fill(network, state, path)
+    if quick and path and isinstance(network.stem, CSPStem):
+        scale_for_hardswish(network.detector_parts(), network.stem.stem[0])
     if settings.init_reid:
         if not isinstance(network.head, OmniScaleHead):
             raise CheckpointError("init_reid needs model.roi.head: omniscale")

@@ -80,7 +80,7 @@ def _convolutions_in_order(network: PersonSearch) -> list[tuple[nn.Conv2d, nn.Ba
     ran: list[nn.Module] = []
     hooks = [
         m.register_forward_hook(lambda module, *_: ran.append(module))
-        for part in (*network.stem.detector_parts(), network.rpn)  # type: ignore[operator]
+        for part in network.detector_parts()
         for m in part.modules()
         if isinstance(m, nn.Conv2d | nn.BatchNorm2d)
     ]

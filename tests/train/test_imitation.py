@@ -1,0 +1,155 @@
+"""A detector that imitates another one with the same layers, and the exchange of its activation."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import REPOSITORY, TINY_STREET, tiny_config
+
+from personsearch.core.bundle import MODEL, OUTPUTS
+from personsearch.core.config import load_settings
+from personsearch.core.engines.choice import load_engine
+from personsearch.core.errors import CheckpointError, ConfigError
+from personsearch.core.street.street import Street, StreetSettings
+from personsearch.export.deploy import DeployGraph
+from personsearch.export.fold import fold
+from personsearch.export.onnx_writer import write_onnx
+from personsearch.train.loop.trainer import Trainer
+from personsearch.train.model.network import PersonSearch
+from personsearch.train.settings import TrainSettings
+from personsearch.train.teaching.imitation import DetectorImitation
+from personsearch.train.weights.checkpoint import checkpoint_settings, load_checkpoint, save_checkpoint
+from personsearch.train.weights.initial_weights import initialise
+
+LIGHT = REPOSITORY / "models" / "light" / "weights.pth"  # with SiLU
+
+
+def street_frames(count: int) -> torch.Tensor:
+    """(count, 192, 320, 3) uint8"""
+    street = Street(StreetSettings(seed=3, people=6))
+    return torch.from_numpy(np.stack([street.frame(0, 9 * i).image[::2, ::2] for i in range(count)]))
+
+
+def light_network(activation: str) -> PersonSearch:
+    """What a run with this activation starts from, with init: the light weights, on a small canvas."""
+    trained = checkpoint_settings(load_checkpoint(LIGHT), LIGHT).model.model_dump()
+    settings = TrainSettings.model_validate({
+        "model": {**trained, "height": 192, "width": 320, "activation": activation}, "init": str(LIGHT),
+        "data": {"train": [TINY_STREET], "test": TINY_STREET},
+    })  # fmt: skip
+    network = PersonSearch(settings.model)
+    assert initialise(network, settings)
+    return network.eval()
+
+
+def test_whoever_does_the_same_has_nothing_to_learn() -> None:
+    network = light_network("silu")
+    with torch.no_grad():
+        losses = DetectorImitation(LIGHT, network)(network, street_frames(1))
+    assert {name: float(loss) for name, loss in losses.items()} == pytest.approx(
+        {"maps": 0, "scores": 0, "boxes": 0}, abs=1e-6
+    )
+
+
+@pytest.fixture(scope="module")
+def adjusted() -> tuple[PersonSearch, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The light network with HSwish, and its losses before and after it was adjusted to the one with SiLU."""
+    network, frames = light_network("hardswish"), street_frames(2)
+    imitation = DetectorImitation(LIGHT, network)
+    with torch.no_grad():
+        before = imitation(network, frames)
+        imitation.adjust(network, frames)
+        return network, before, imitation(network, frames)
+
+
+def test_an_adjusted_network_with_hswish_starts_close_to_what_it_was_with_silu(adjusted) -> None:
+    _, before, after = adjusted
+    assert all(after[name] < before[name] / 2 for name in ("maps", "scores")), (before, after)
+    assert after["maps"] < 0.3  # 2 is what maps have that know nothing of each other
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two tiny detectors with SiLU that know nothing of each other: a teacher and a start."""
+    folder = tmp_path_factory.mktemp("tiny")
+    settings = TrainSettings.model_validate({**tiny_config(folder), "from_scratch": True})
+    paths = (folder / "teacher.pth", folder / "start.pth")
+    for seed, path in enumerate(paths):
+        torch.manual_seed(seed)
+        state = PersonSearch(settings.model).state_dict()
+        save_checkpoint(path, {"config": settings.model_dump(mode="json"), "model": state})
+    return paths
+
+
+def imitating(teacher: Path, start: Path, out: Path, **model: object) -> TrainSettings:
+    return TrainSettings.model_validate({
+        **tiny_config(out, activation="hardswish", freeze_norms=True, **model), "device": "cpu",
+        "init": str(start), "teacher": {"detector": str(teacher)},
+        "optimiser": {"kind": "adamw", "rate": 1e-4, "batch": 2, "epochs": 1, "steps_per_epoch": 5},
+        "loss": {"rpn": 0, "detection": 0, "identity": 0, "imitation": 1},
+    })  # fmt: skip
+
+
+def test_a_run_learns_the_detector_behind_its_first_layer_and_nothing_else(
+    tiny: tuple[Path, Path], tmp_path: Path
+) -> None:
+    trainer = Trainer(imitating(*tiny, tmp_path))
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    table = trainer.identity.lut.clone()
+    trainer.network.train()
+    batches = next(trainer.batches())
+    losses = [float(trainer.train_step(batches)["loss"]) for _ in range(5)]
+    assert losses[-1] < losses[0], losses
+    trainer.save("last.pth")
+    changed = {n for n, value in trainer.network.state_dict().items() if not torch.equal(value, before[n])}
+    assert {name.split(".")[0] for name in changed} == {"stem", "rpn"}
+    assert not [name for name in changed if name.startswith(("stem.stem.", "stem.roi_"))]
+    assert torch.equal(trainer.identity.lut, table)
+    silu = imitating(tiny[0], tmp_path / "last.pth", tmp_path / "again", activation="silu")
+    with pytest.raises(CheckpointError, match=r"give model\.activation=hardswish"):  # it would find nobody
+        initialise(PersonSearch(silu.model), silu)
+
+
+def test_a_detector_with_other_layers_is_no_teacher(tiny: tuple[Path, Path], tmp_path: Path) -> None:
+    resnet = TrainSettings.model_validate({
+        **tiny_config(tmp_path, backbone="resnet50", rpn={"kind": "anchors"}), "from_scratch": True
+    })  # fmt: skip
+    with pytest.raises(CheckpointError, match="other layers"):
+        DetectorImitation(tiny[0], PersonSearch(resnet.model))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("teacher.detector=''", "go together"),
+        ("loss.imitation=0", "go together"),
+        ("loss.identity=1", "the detector alone"),
+        ("optimiser.detector_rate=0", "detector_rate above 0"),
+        ("model.activation=relu", "'silu' or 'hardswish'"),
+    ],
+)
+def test_settings_that_would_teach_nothing_are_refused(change: str, words: str) -> None:
+    preset = REPOSITORY / "configs" / "edge-hardswish.yaml"
+    assert load_settings(preset, TrainSettings).model.activation == "hardswish"
+    with pytest.raises(ConfigError, match=words):
+        load_settings(preset, TrainSettings, [change])
+
+
+def test_hswish_reaches_the_engines_as_it_is(adjusted, tmp_path: Path) -> None:
+    network, picture = adjusted[0], street_frames(1)
+    deployed = DeployGraph(fold(network))
+    write_onnx(
+        deployed, (torch.zeros_like(picture),), tmp_path / MODEL,
+        input_names=["images"], output_names=OUTPUTS, inner_names=deployed.inner,
+    )  # fmt: skip
+    assert "HardSwish" in {node.op_type for node in onnx.load(tmp_path / MODEL).graph.node}
+    (expected,) = network.search(picture, 0.2)
+    people = len(expected.boxes)
+    assert people >= 1
+    for engine in ("onnxruntime", "openvino-fp32"):
+        boxes, scores, embeddings, _ = load_engine(tmp_path, engine).infer(picture.numpy())
+        assert np.allclose(boxes[0, :people], expected.boxes.numpy(), atol=0.1)
+        assert np.allclose(scores[0, :people], expected.scores.numpy(), atol=5e-3)
+        assert (embeddings[0, :people] * expected.embeddings.numpy()).sum(1).min() > 0.999
