@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import REPOSITORY, TINY_STREET, tiny_config
+from conftest import REPOSITORY, tiny_config
+from torch import nn
 
 from personsearch.core.bundle import MODEL, OUTPUTS
 from personsearch.core.config import load_settings
@@ -17,13 +18,13 @@ from personsearch.export.deploy import DeployGraph
 from personsearch.export.fold import fold
 from personsearch.export.onnx_writer import write_onnx
 from personsearch.train.loop.trainer import Trainer
+from personsearch.train.model.activation import STEEP
 from personsearch.train.model.network import PersonSearch
-from personsearch.train.settings import TrainSettings
+from personsearch.train.settings import ModelSettings, TrainSettings
+from personsearch.train.state import fill
 from personsearch.train.teaching.imitation import DetectorImitation
 from personsearch.train.weights.checkpoint import checkpoint_settings, load_checkpoint, save_checkpoint
 from personsearch.train.weights.initial_weights import initialise
-
-LIGHT = REPOSITORY / "models" / "light" / "weights.pth"  # with SiLU
 
 
 def street_frames(count: int) -> torch.Tensor:
@@ -32,32 +33,53 @@ def street_frames(count: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([street.frame(0, 9 * i).image[::2, ::2] for i in range(count)]))
 
 
-def light_network(activation: str) -> PersonSearch:
-    """What a run with this activation starts from, with init: the light weights, on a small canvas."""
-    trained = checkpoint_settings(load_checkpoint(LIGHT), LIGHT).model.model_dump()
+@pytest.fixture(scope="module")
+def silu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained detector with SiLU: the light network's, whose HSwish it comes close to."""
+    path = tmp_path_factory.mktemp("silu") / "silu.pth"
+    content = load_checkpoint(REPOSITORY / "models" / "light" / "weights.pth")
+    config = checkpoint_settings(content, path).model_dump(mode="json")
+    config["model"] |= {"activation": "silu", "height": 192, "width": 320}
+    network = PersonSearch(ModelSettings.model_validate(config["model"]))
+    fill(network, content["model"], path)
+    with torch.no_grad():
+        for module in (m for part in network.detector_parts() for m in part.modules()):
+            if isinstance(module, nn.Conv2d) and module is not network.stem.stem[0]:
+                module.weight.mul_(STEEP)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.weight.div_(STEEP)
+                module.bias.div_(STEEP)
+    save_checkpoint(path, {"config": config, "model": network.state_dict()})
+    return path
+
+
+def start_from(path: Path, activation: str) -> PersonSearch:
+    """What a run with this activation starts from, if its detector is taught by the one in `path`."""
+    config = load_checkpoint(path)["config"]
     settings = TrainSettings.model_validate({
-        "model": {**trained, "height": 192, "width": 320, "activation": activation}, "init": str(LIGHT),
-        "data": {"train": [TINY_STREET], "test": TINY_STREET},
+        **config, "model": {**config["model"], "activation": activation}, "init": str(path), "init_reid": "",
+        "teacher": {"detector": str(path)},
+        "loss": {"rpn": 0, "detection": 0, "identity": 0, "imitation": 1}, "optimiser": {"detector_rate": 1},
     })  # fmt: skip
     network = PersonSearch(settings.model)
     assert initialise(network, settings)
     return network.eval()
 
 
-def test_whoever_does_the_same_has_nothing_to_learn() -> None:
-    network = light_network("silu")
+def test_whoever_does_the_same_has_nothing_to_learn(silu: Path) -> None:
+    network = start_from(silu, "silu")
     with torch.no_grad():
-        losses = DetectorImitation(LIGHT, network)(network, street_frames(1))
+        losses = DetectorImitation(silu, network)(network, street_frames(1))
     assert {name: float(loss) for name, loss in losses.items()} == pytest.approx(
         {"maps": 0, "scores": 0, "boxes": 0}, abs=1e-6
     )
 
 
 @pytest.fixture(scope="module")
-def adjusted() -> tuple[PersonSearch, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The light network with HSwish, and its losses before and after it was adjusted to the one with SiLU."""
-    network, frames = light_network("hardswish"), street_frames(2)
-    imitation = DetectorImitation(LIGHT, network)
+def adjusted(silu: Path) -> tuple[PersonSearch, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """That detector with HSwish, and its losses before and after it was adjusted to the one with SiLU."""
+    network, frames = start_from(silu, "hardswish"), street_frames(2)
+    imitation = DetectorImitation(silu, network)
     with torch.no_grad():
         before = imitation(network, frames)
         imitation.adjust(network, frames)
@@ -102,14 +124,27 @@ def test_a_run_learns_the_detector_behind_its_first_layer_and_nothing_else(
     batches = next(trainer.batches())
     losses = [float(trainer.train_step(batches)["loss"]) for _ in range(5)]
     assert losses[-1] < losses[0], losses
-    trainer.save("last.pth")
     changed = {n for n, value in trainer.network.state_dict().items() if not torch.equal(value, before[n])}
     assert {name.split(".")[0] for name in changed} == {"stem", "rpn"}
     assert not [name for name in changed if name.startswith(("stem.stem.", "stem.roi_"))]
     assert torch.equal(trainer.identity.lut, table)
-    silu = imitating(tiny[0], tmp_path / "last.pth", tmp_path / "again", activation="silu")
-    with pytest.raises(CheckpointError, match=r"give model\.activation=hardswish"):  # it would find nobody
-        initialise(PersonSearch(silu.model), silu)
+
+
+@pytest.mark.parametrize("own", ["silu", "hardswish"])
+def test_a_detector_gets_another_activation_only_from_a_teacher(own: str, tmp_path: Path) -> None:
+    """Without one it would find hardly anybody, or fewer, and nobody would be told."""
+    torch.manual_seed(0)
+    other = {"silu": "hardswish", "hardswish": "silu"}[own]
+    trained, wanted = (
+        TrainSettings.model_validate({
+            **tiny_config(tmp_path, activation=activation), "init": str(tmp_path / "other.pth"),
+        })
+        for activation in (other, own)
+    )  # fmt: skip
+    state = PersonSearch(trained.model).state_dict()
+    save_checkpoint(tmp_path / "other.pth", {"config": trained.model_dump(mode="json"), "model": state})
+    with pytest.raises(CheckpointError, match=rf"give model\.activation={other}"):
+        initialise(PersonSearch(wanted.model), wanted)
 
 
 def test_a_detector_with_other_layers_is_no_teacher(tiny: tuple[Path, Path], tmp_path: Path) -> None:

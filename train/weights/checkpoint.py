@@ -123,7 +123,7 @@ def fill_detector(network: PersonSearch, state: dict[str, torch.Tensor], path: s
     """Take the parts that find people from a checkpoint's network; what recognises them stays as it is."""
     wanted = {id(part) for part in network.detector_parts()}
     if not wanted:
-        raise CheckpointError(f"{path}: init_parts: detector needs model.backbone: csp_nano")
+        raise CheckpointError(f"{path}: a detector alone can be taken over with model.backbone: csp_nano only")
     for name, module in network.named_modules():
         if id(module) in wanted:
             prefix = f"{name}."

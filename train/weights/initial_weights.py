@@ -28,21 +28,13 @@ def initialise(network: PersonSearch, settings: TrainSettings) -> bool:
     """
     path = _locate(settings.init)
     _refuse_frozen_noise(settings)
-    quick = settings.model.activation == "hardswish"
     if path.endswith(".onnx"):
         load_yolox_nano(network, path)
+        _suit_activation(network, "silu", settings)
     elif path:
         content = load_checkpoint(path)
-        state, made_quick = content["model"], checkpoint_settings(content, path).model.activation == "hardswish"
-        if made_quick and not quick:
-            raise CheckpointError(f"{path}: its detector has HSwish; give model.activation=hardswish")
-        quick = quick and not made_quick
-        if settings.init_parts == "detector":
-            fill_detector(network, state, path)
-        else:
-            fill(network, state, path)
-    if quick and path and isinstance(network.stem, CSPStem):
-        scale_for_hardswish(network.detector_parts(), network.stem.stem[0])
+        (fill_detector if settings.init_parts == "detector" else fill)(network, content["model"], path)
+        _suit_activation(network, checkpoint_settings(content, path).model.activation, settings)
     if settings.init_reid:
         if not isinstance(network.head, OmniScaleHead):
             raise CheckpointError("init_reid needs model.roi.head: omniscale")
@@ -58,6 +50,22 @@ def initialise(network: PersonSearch, settings: TrainSettings) -> bool:
             raise CheckpointError(f"init_backbone needs model.backbone: {', '.join(BACKBONES)}")
         load_imagenet(network, backbone)
     return bool(path or settings.init_reid or resnet or backbone)
+
+
+def _suit_activation(network: PersonSearch, trained: str, settings: TrainSettings) -> None:
+    """Weights of a detector that had the activation `trained`, made for the network's own one.
+
+    CheckpointError where nobody would teach it what it did before: too much is lost.
+    """
+    own = settings.model.activation
+    if trained == own or not isinstance(network.stem, CSPStem):
+        return
+    if own == "silu" or not settings.teacher.detector:
+        raise CheckpointError(
+            f"{settings.init}: its detector has the activation {trained}, expected {own}; give model.activation="
+            f"{trained}, or have it taught by what it was, as configs/edge-hardswish.yaml does"
+        )
+    scale_for_hardswish(network.detector_parts(), network.stem.stem[0])
 
 
 def _refuse_frozen_noise(settings: TrainSettings) -> None:
