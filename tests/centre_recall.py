@@ -111,6 +111,7 @@ def _of(true: list[dict[str, float]], n: int) -> dict[str, float]:
 async def run(dsn: str, given: argparse.Namespace) -> dict[str, Any]:
     street = Street(max(given.stays, given.street))
     pool = pool_of(dsn, 2)
+    pool.timeout = 60.0  # seconds for a connection: the machine may be busy
     await pool.open()
     try:
         result: dict[str, Any] = {"stays": given.stays, "days": given.days, "people": len(street.people)}

@@ -15,6 +15,7 @@ from centre_parts import MODEL, FakeBox, looks, number
 pytest.importorskip("faiss", reason="no faiss: pip install personsearch[centre]")
 pytest.importorskip("psycopg", reason="no psycopg: pip install personsearch[centre]")
 from personsearch.centre.codes.day import KEY, DayCodes
+from personsearch.centre.codes.growing import Rows
 from personsearch.centre.codes.table import Codes
 from personsearch.centre.database.days import Days
 from personsearch.centre.database.forgetting import forget
@@ -53,6 +54,18 @@ def test_codes_find_the_nearest_that_a_mask_leaves_and_nothing_that_was_removed(
     found, cosines = codes.nearest(query, 200, None)
     assert found["sequence"][cosines.argmax()] == 2000
     assert 123 not in codes.nearest(query, 3000, None)[0]["sequence"]
+
+
+def test_rows_that_were_given_out_stay_as_they_are() -> None:
+    rows = Rows(np.dtype(np.int64))
+    given = []
+    for n in range(100):
+        rows.add(np.array([2 * n, 2 * n + 1]))
+        given.append(rows.all)
+    rows.delete([0, 7])
+    rows.add(np.array([-1]))
+    assert [list(before) for before in given] == [list(range(2 * n + 2)) for n in range(100)]
+    assert list(rows.all) == [n for n in range(200) if n not in (0, 7)] + [-1]
 
 
 def test_codes_are_as_the_database_is_whoever_writes_or_deletes(dsn: str) -> None:
