@@ -142,7 +142,7 @@ async def run(dsn: str, given: argparse.Namespace) -> dict[str, Any]:
         result["searches"] = []
         async with pool.connection() as connection:
             await connection.execute("set max_parallel_workers_per_gather = 0")  # all of the time is one process's
-            for name, wanted in filters.items():
+            for name, wanted in list(filters.items())[: given.filters]:
                 true, cost = await exact_answers(connection, codes, queries[: given.exact_queries], wanted)
                 shipped = SearchSettings()
                 ways = [shipped, *(SearchSettings(exact_below=0, refined=n, reranked=m) for n, m in given.ways)]
@@ -173,6 +173,7 @@ def main() -> int:
         "--ways", type=_way, nargs="*", default=[], metavar="REFINED/RERANKED",
         help="of asking, besides the shipped one: stays compared by finer codes, and of these exactly",
     )  # fmt: skip
+    parser.add_argument("--filters", type=int, default=5, help="of these so many: none, a day, a box, half, a camera")
     parser.add_argument("--folder", default="", help="where a database that comes along is kept (default: nowhere)")
     parser.add_argument("--dsn", default="", help="of an empty database (default: one that comes along)")
     parser.add_argument("--json", default="", metavar="FILE")
