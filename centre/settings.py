@@ -62,7 +62,8 @@ class GroupSettings(Settings):
 
 class SearchSettings(Settings):
     exact_below: int = Field(50_000, ge=0, le=10_000_000)  # stays that a filter may leave for an exact search
-    reranked: int = Field(2000, ge=100, le=100_000)  # stays whose codes are nearest, which are compared exactly
+    refined: int = Field(2000, ge=100, le=100_000)  # stays whose codes of one bit are nearest: compared by four
+    reranked: int = Field(100, ge=10, le=100_000)  # of these, the nearest, which are compared exactly
 
 
 class WaySettings(Settings):

@@ -1,15 +1,16 @@
 #!/usr/bin/env python
 """How much of what an exact search finds does the centre's search find, and how long does it take?
 
-  python tests/centre_recall.py [--stays 100000] [--days 30] [--queries 100] [--json FILE]
+  python tests/centre_recall.py [--stays 100000] [--days 30] [--queries 100] [--ways 1000/50] [--json FILE]
 
-A real Postgres that comes along (or --dsn of an empty one) is filled with simulated stays: people who come some times
-to some of 100 boxes with four cameras each. A stay is its person's vector and noise of its own, both with a falling
-spectrum, as embeddings have; the command prints how alike stays of one person and of two are. Queries are further views
-of people. `cpu_ms` is the processor time that the server took for a search, which a busy machine does not change.
+A real Postgres that comes along (or --dsn of an empty one) is filled with simulated stays (simulated_stays.py): people
+who come some times to some of 100 boxes with four cameras each; the command prints how alike stays of one person and of
+two are. Queries are further views of people. `cpu_ms` is the processor time that the server took for a search, which a
+busy machine does not change.
 --street says of how many stays these are a part: with --stays 333333 --days 1 --street 10000000 one day of ten million.
-A database that this command has filled (--folder keeps it) is asked at once. With --exact-queries 5 the exact answers,
-which take seconds each of ten million stays, are asked for so many queries only, and recall is of these.
+A database that this command has filled (--folder keeps it) is asked at once; one that it has begun to fill is filled
+up. With --exact-queries 5 the exact answers, which take seconds each of ten million stays, are asked for so many
+queries only, and recall is of these.
 """
 
 from __future__ import annotations
@@ -22,80 +23,23 @@ import json
 import os
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from centre_parts import postgres
-from pgvector import HalfVector
+from simulated_stays import BOXES, MODEL, Street, fill
 
 from personsearch.centre.codes.table import Codes
-from personsearch.centre.database.days import Days
 from personsearch.centre.database.embedded import database
 from personsearch.centre.database.migrate import migrate
 from personsearch.centre.database.pool import Pool, pool_of
 from personsearch.centre.database.searching import Filter, search
 from personsearch.centre.settings import DatabaseSettings, SearchSettings
 
-MODEL, DIMENSIONS = "0123456789abcdef", 256
-BOXES, CAMERAS, VISITS = 100, 4, 8  # visits of one person, on average
 NEAR = 0.5  # cosine of what one would want to be shown: few strangers are so much alike
-SPECTRUM, NOISE = 0.35, (0.5, 1.2)  # how fast the spectrum falls; noise to person, from a good stay to a poor one
-COLUMNS = (
-    "day, boot, sequence, sighting, box, camera, person, stranger, started, ended, track, views, quality, model, "
-    "described"
-)
-TYPES = (
-    "date", "uuid", "int8", "text", "text", "text", "text", "text", "timestamptz", "timestamptz", "int4", "int4",
-    "float4", "text", "halfvec",
-)  # fmt: skip
-COUNTS = (
-    "insert into tallies select day, box, camera, model, count(*) from stays where day = %s group by 1, 2, 3, 4",
-    "insert into stay_versions select day, model, max(vector_dims(described)) from stays where day = %s group by 1, 2",
-)
 UTC = datetime.timezone.utc
-
-
-class Street:
-    """Simulated stays, the same for the same seed."""
-
-    def __init__(self, stays: int, seed: int = 7) -> None:
-        self.random = np.random.default_rng(seed)
-        self._scale = (np.arange(1, DIMENSIONS + 1) ** -SPECTRUM).astype(np.float32)
-        self.people = self._draw(max(1, stays // VISITS))
-
-    def _draw(self, count: int) -> np.ndarray:
-        rows = self.random.standard_normal((count, DIMENSIONS), np.float32) * self._scale
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-    def views(self, who: np.ndarray) -> np.ndarray:
-        """(N,) people -> (N, D) float32 of length one"""
-        noise = self.random.uniform(*NOISE, size=(len(who), 1)).astype(np.float32)
-        rows = self.people[who] + noise * self._draw(len(who))
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-async def fill(pool: Pool, street: Street, days: list[datetime.date], stays: int) -> dict[str, float]:
-    """Day by day, in bulk."""
-    start = time.monotonic()
-    async with pool.connection() as connection:
-        await Days(4000).make(connection, days)
-        for n, day in enumerate(days):
-            count = stays * (n + 1) // len(days) - stays * n // len(days)
-            who = street.random.integers(len(street.people), size=count)
-            statement = f"copy stays ({COLUMNS}) from stdin with (format binary)"
-            async with connection.cursor() as cursor, cursor.copy(statement) as copy:
-                copy.set_types(TYPES)
-                for row in _rows(street, who, day):
-                    await copy.write_row(row)
-            for statement in COUNTS:
-                await connection.execute(statement, [day])
-        await connection.execute("vacuum analyze stays")
-        size = await (await connection.execute("select pg_database_size(current_database())")).fetchone()
-    assert size is not None
-    return {"fill_s": round(time.monotonic() - start, 1), "bytes_a_stay": round(size[0] / stays)}
 
 
 async def read_codes(pool: Pool) -> tuple[Codes, dict[str, float]]:
@@ -109,23 +53,6 @@ async def read_codes(pool: Pool) -> tuple[Codes, dict[str, float]]:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _rows(street: Street, who: np.ndarray, day: datetime.date) -> Iterator[tuple[Any, ...]]:
-    boot, midnight = uuid.uuid4(), datetime.datetime.combine(day, datetime.time(), UTC)
-    for begin in range(0, len(who), 10_000):
-        part = who[begin : begin + 10_000]
-        places = street.random.integers(BOXES * CAMERAS, size=len(part))
-        seconds = street.random.uniform(0, 86000, size=len(part))
-        views = street.views(part).astype(np.float16)
-        for i, (view, place, second) in enumerate(zip(views, places.tolist(), seconds.tolist(), strict=True)):
-            n = begin + i
-            started = midnight + datetime.timedelta(seconds=second)
-            yield (
-                day, boot, n + 1, f"s-{day.toordinal():06x}{n:010x}", f"box{place // CAMERAS}",
-                f"c{place % CAMERAS}", None, None, started, started + datetime.timedelta(seconds=20), 1, 3, 0.5, MODEL,
-                HalfVector(view),
-            )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -182,27 +109,31 @@ def _of(true: list[dict[str, float]], n: int) -> dict[str, float]:
 
 
 async def run(dsn: str, given: argparse.Namespace) -> dict[str, Any]:
-    street, today = Street(max(given.stays, given.street)), datetime.datetime.now(UTC).date()
-    days = [today - datetime.timedelta(days=n) for n in range(given.days)][::-1]
+    street = Street(max(given.stays, given.street))
     pool = pool_of(dsn, 2)
+    pool.timeout = 60.0  # seconds for a connection: the machine may be busy
     await pool.open()
     try:
         result: dict[str, Any] = {"stays": given.stays, "days": given.days, "people": len(street.people)}
-        result["alike"] = _alike(street)
+        result["alike"] = street.alike()
         print(json.dumps(result), flush=True)
         async with pool.connection() as connection:
-            filled = await (await connection.execute("select 1 from tallies limit 1")).fetchone()
-        if not filled:
+            row = await (await connection.execute("select min(day), count(*) from stay_versions")).fetchone()
+        assert row is not None
+        first, filled = row  # a folder may have been filled on another day
+        first = first or datetime.datetime.now(UTC).date() - datetime.timedelta(days=given.days - 1)
+        days = [first + datetime.timedelta(days=n) for n in range(given.days)]
+        if filled < given.days:
             result["filled"] = await fill(pool, street, days, given.stays)
             print(json.dumps(result["filled"]), flush=True)
         queries = street.views(street.random.integers(len(street.people), size=given.queries))
-        end = datetime.datetime.combine(today, datetime.time(23, 59), UTC)
+        end = datetime.datetime.combine(days[-1], datetime.time(23, 59), UTC)
         middle = end - datetime.timedelta(days=given.days // 2)
-        half = tuple(f"box{n}" for n in range(BOXES // 2))
+        half = tuple(f"box{n:02d}" for n in range(BOXES // 2))
         filters = {
             "all": Filter(), "a day": Filter(middle - datetime.timedelta(days=1), middle),
-            "a box": Filter(boxes=("box7",)), "half of the boxes": Filter(boxes=half),
-            "a camera, three days": Filter(middle - datetime.timedelta(days=3), middle, cameras=("box7/c1",)),
+            "a box": Filter(boxes=("box07",)), "half of the boxes": Filter(boxes=half),
+            "a camera, three days": Filter(middle - datetime.timedelta(days=3), middle, cameras=("box07/c1",)),
         }  # fmt: skip
         if given.days == 1:
             filters = {"all": Filter(), "half of the boxes": Filter(boxes=half)}
@@ -211,11 +142,12 @@ async def run(dsn: str, given: argparse.Namespace) -> dict[str, Any]:
         result["searches"] = []
         async with pool.connection() as connection:
             await connection.execute("set max_parallel_workers_per_gather = 0")  # all of the time is one process's
-            for name, wanted in filters.items():
+            for name, wanted in list(filters.items())[: given.filters]:
                 true, cost = await exact_answers(connection, codes, queries[: given.exact_queries], wanted)
-                for below, reranked in ((SearchSettings().exact_below, 2000), *((0, n) for n in given.reranked)):
-                    settings = SearchSettings(exact_below=below, reranked=reranked)
-                    row = {"filter": name, "chosen": bool(below), "reranked": reranked, **cost}
+                shipped = SearchSettings()
+                ways = [shipped, *(SearchSettings(exact_below=0, refined=n, reranked=m) for n, m in given.ways)]
+                for settings in ways:
+                    row = {"filter": name, "shipped": settings is shipped, **settings.model_dump(), **cost}
                     row |= await measure(connection, codes, queries, true, wanted, settings)
                     result["searches"].append(row)
                     print(json.dumps(row), flush=True)
@@ -225,14 +157,9 @@ async def run(dsn: str, given: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _alike(street: Street) -> dict[str, float]:
-    who = street.random.integers(len(street.people), size=2000)
-    one, two = street.views(who), street.views(who)
-    same, other = (one * two).sum(1), (one * np.roll(two, 1, axis=0)).sum(1)
-    return {
-        "same_mean": round(float(same.mean()), 3), "same_std": round(float(same.std()), 3),
-        "other_mean": round(float(other.mean()), 3), "other_std": round(float(other.std()), 3),
-    }  # fmt: skip
+def _way(text: str) -> tuple[int, int]:
+    refined, _, reranked = text.partition("/")
+    return int(refined), int(reranked)
 
 
 def main() -> int:
@@ -242,7 +169,11 @@ def main() -> int:
     parser.add_argument("--street", type=int, default=0, help="stays of which these are a part (default: all)")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--exact-queries", type=int, default=1000, help="of these, that are asked exactly, too")
-    parser.add_argument("--reranked", type=int, nargs="*", default=[1000, 2000, 5000])
+    parser.add_argument(
+        "--ways", type=_way, nargs="*", default=[], metavar="REFINED/RERANKED",
+        help="of asking, besides the shipped one: stays compared by finer codes, and of these exactly",
+    )  # fmt: skip
+    parser.add_argument("--filters", type=int, default=5, help="of these so many: none, a day, a box, half, a camera")
     parser.add_argument("--folder", default="", help="where a database that comes along is kept (default: nowhere)")
     parser.add_argument("--dsn", default="", help="of an empty database (default: one that comes along)")
     parser.add_argument("--json", default="", metavar="FILE")

@@ -76,7 +76,7 @@ def _drop(person: str, gallery: Gallery) -> None:
 def settled(sync: GallerySync, people: int) -> bool:
     """So many are in the gallery, and group and gallery agree on them."""
     agreed = sum(bool(known.digest) for known in list(sync.state.people.values()))
-    return len(sync._held) == people == agreed
+    return len(sync.held) == people == agreed
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
-import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,16 +23,13 @@ import numpy as np
 from psycopg import AsyncConnection
 
 from personsearch.centre.codes.day import KEY, DayCodes
+from personsearch.centre.codes.reading import EPOCH, Portion, all_stays, some_stays
 from personsearch.centre.receiving.incoming import Incoming
 
 Part = tuple[datetime.date, str]  # day and model
 LEAST = 50  # candidates of each day, however small
-READ = 5000  # rows at a time
-COLUMNS = (
-    "boot, sequence, box, camera, extract(epoch from started)::float8, extract(epoch from ended)::float8, "
-    "halfvec_send(described)"
-)
-HEADER = 4  # bytes of a halfvec before its numbers
+KEYS = 5000  # that are read at a time
+SECOND = 1_000_000  # in microseconds
 DISORDER = datetime.timedelta(days=1)  # a stay may have begun so long before a range that it overlaps
 UTC = datetime.timezone.utc
 
@@ -77,12 +73,12 @@ class Codes:
                 if codes is None and version == 1:
                     codes = self.parts[part] = DayCodes(vectors.shape[1], 0)
                 if codes is not None and codes.version == version - 1:
-                    rows = [
-                        (UUID(s.boot), s.sequence, s.box, str(s.event["camera"]), s.started.timestamp(),
-                         s.ended.timestamp())
-                        for s in those if s.started is not None and s.ended is not None
-                    ]  # fmt: skip
-                    await self._run(codes.add, self._keys(part[0], codes, rows), vectors)
+                    spans = np.array([[_since_epoch(t or EPOCH) for t in (s.started, s.ended)] for s in those])
+                    keys = self._keys(
+                        part[0], codes, [UUID(s.boot).bytes for s in those], [s.sequence for s in those],
+                        [(s.box, str(s.event["camera"])) for s in those], spans[:, 0], spans[:, 1],
+                    )  # fmt: skip
+                    await self._run(codes.add, keys, vectors)
                     codes.version = version
 
     async def sync(self, connection: AsyncConnection[Any]) -> None:
@@ -102,10 +98,11 @@ class Codes:
 
     async def candidates(
         self, query: np.ndarray, model: str, since: datetime.datetime | None, until: datetime.datetime | None,
-        places: Sequence[tuple[str, str | None]], count: int,
+        places: Sequence[tuple[str, str | None]], refined: int, count: int,
     ) -> Candidates:  # fmt: skip
-        """About so many stays that may be the most like the query (D,), of those that overlap a time to a second and
-        were in one of these places: boxes and, if not None, their cameras; none: everywhere."""
+        """The stays that seem the most like the query (D,), of those that overlap a time to a second and were in one of
+        these places: boxes and, if not None, their cameras; none: everywhere. Of each day the nearest by one bit a
+        number, about twice `refined` together, are compared by their finer codes; `count` of these remain."""
         allowed = self._allowed(places)
         first = datetime.date.min if since is None else (since - DISORDER).date()
         last = datetime.date.max if until is None else until.date()
@@ -119,12 +116,12 @@ class Codes:
         if not total:
             return Candidates([], [], [])
         found = await self._each(DayCodes.nearest, [
-            (codes, query, LEAST + 2 * count * n // total, mask)
+            (codes, query, LEAST + 2 * refined * n // total, mask)
             for (_, codes), mask, n in zip(days, masks, left, strict=True)
         ])  # fmt: skip
         keys, cosines = (np.concatenate([one[i] for one in found]) for i in (0, 1))
         which = np.repeat(np.arange(len(days)), [len(one[0]) for one in found])
-        best = np.argsort(-cosines, kind="stable")[: max(count, int(np.isinf(cosines).sum()))]
+        best = np.argsort(-cosines, kind="stable")[:count]
         which, boots = which[best].tolist(), keys["boot"][best].tolist()
         return Candidates(
             [days[n][0] for n in which], [days[n][1].boots[b] for n, b in zip(which, boots, strict=True)],
@@ -145,16 +142,17 @@ class Codes:
                 return
             codes = self.parts.get(part) or DayCodes(dimensions, 0)
             if len(codes):
-                await self._compare(connection, part, codes)
+                new = await self._compare(connection, part, codes)
+                await self._read(codes, part[0], some_stays(connection, *part, new))
             else:
-                async with connection.cursor("codes", binary=True) as cursor:
-                    await cursor.execute(f"select {COLUMNS} from stays where day = %s and model = %s", part)
-                    while rows := await cursor.fetchmany(READ):
-                        await self._read(part[0], codes, rows)
+                await self._read(codes, part[0], all_stays(connection, *part))
         codes.version = row[0]
         self.parts[part] = codes
 
-    async def _compare(self, connection: AsyncConnection[Any], part: Part, codes: DayCodes) -> None:
+    async def _compare(
+        self, connection: AsyncConnection[Any], part: Part, codes: DayCodes
+    ) -> list[tuple[UUID, int]]:  # fmt: skip
+        """Removes what is gone; gives the keys of what is new."""
         here = {
             (codes.boots[boot], sequence): n
             for n, (boot, sequence) in enumerate(codes.keys[["boot", "sequence"]].tolist())
@@ -162,37 +160,40 @@ class Codes:
         new: list[tuple[UUID, int]] = []
         async with connection.cursor("keys", binary=True) as cursor:
             await cursor.execute("select boot, sequence from stays where day = %s and model = %s", part)
-            while rows := await cursor.fetchmany(READ):
+            while rows := await cursor.fetchmany(KEYS):
                 new += [key for key in rows if here.pop(key, None) is None]
         if here:
             await self._run(codes.remove, sorted(here.values()))
-        for first in range(0, len(new), READ):
-            some = new[first : first + READ]
-            reading = connection.cursor(binary=True)
-            await reading.execute(
-                f"select {COLUMNS} from unnest(%s::uuid[], %s::bigint[]) as k(boot, sequence) "
-                "join stays using (boot, sequence) where day = %s and model = %s",
-                [[key[0] for key in some], [key[1] for key in some], *part],
-            )
-            await self._read(part[0], codes, await reading.fetchall())
+        return new
 
-    async def _read(self, day: datetime.date, codes: DayCodes, rows: list[Any]) -> None:
-        keys = self._keys(day, codes, rows)
-        packed = b"".join(row[-1][HEADER:] for row in rows)
-        await self._run(codes.add, keys, np.frombuffer(packed, ">f2").reshape(len(rows), codes.dimensions))
+    async def _read(self, codes: DayCodes, day: datetime.date, portions: AsyncIterator[Portion]) -> None:
+        """While codes are made of some stays, the database gives the next."""
+        waiting: list[asyncio.Future[None]] = []
+        try:
+            async for p in portions:
+                keys = self._keys(day, codes, p.boots, p.sequences, p.places, p.started, p.ended)
+                waiting.append(self._run(_add, codes, keys, p))
+                if len(waiting) > 2 * self._workers:
+                    await waiting.pop(0)
+        finally:
+            failed = [e for e in await asyncio.gather(*waiting, return_exceptions=True) if e is not None]
+        if failed:
+            raise failed[0]
 
-    def _keys(self, day: datetime.date, codes: DayCodes, rows: Sequence[Any]) -> np.ndarray:
-        """(N,) KEY of rows of boot, sequence, box, camera, start and end in unix seconds; there, times are in seconds
-        from midnight, the start rounded down and the end up."""
-        midnight = _midnight(day).timestamp()
-        return np.array(
-            [
-                (codes.boot_number(boot), sequence, self._places.setdefault((box, camera), len(self._places)),
-                 math.floor(started - midnight), math.ceil(ended - midnight))
-                for boot, sequence, box, camera, started, ended, *_ in rows
-            ],
-            KEY,
-        )  # fmt: skip
+    def _keys(
+        self, day: datetime.date, codes: DayCodes, boots: Sequence[bytes], sequences: Any,
+        places: Sequence[tuple[str, str]], started: np.ndarray, ended: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
+        """(N,) KEY of columns, times in microseconds since EPOCH; there, they are in seconds from midnight, the start
+        rounded down and the end up."""
+        midnight = _since_epoch(_midnight(day))
+        keys = np.empty(len(boots), KEY)
+        keys["boot"] = [codes.boot_number(boot) for boot in boots]
+        keys["sequence"] = sequences
+        keys["place"] = [self._places.setdefault(place, len(self._places)) for place in places]
+        keys["started"] = (started - midnight) // SECOND
+        keys["ended"] = -((midnight - ended) // SECOND)
+        return keys
 
     def _allowed(self, places: Sequence[tuple[str, str | None]]) -> np.ndarray | None:
         """(P,) bool, by number of place."""
@@ -213,12 +214,21 @@ class Codes:
             answers[n :: self._workers] = some
         return answers
 
-    async def _run(self, function: Any, *given: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(function, *given))
+    def _run(self, function: Any, *given: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(function, *given))
 
 
 def _all(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
     return [function(*job) for job in jobs]
+
+
+def _add(codes: DayCodes, keys: np.ndarray, portion: Portion) -> None:
+    codes.add(keys, portion.vectors)
+
+
+def _since_epoch(moment: datetime.datetime) -> int:
+    """Microseconds."""
+    return (moment - EPOCH) // datetime.timedelta(microseconds=1)
 
 
 def _midnight(day: datetime.date) -> datetime.datetime:

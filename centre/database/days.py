@@ -30,7 +30,7 @@ class Days:
         for day in sorted(set(days) - self._made):
             bounds = day.isoformat(), (day + datetime.timedelta(days=1)).isoformat()
             for table in PARTITIONED:
-                await connection.execute(part.format(_part(table, day), sql.Identifier(table), *bounds))
+                await connection.execute(part.format(_partition(table, day), sql.Identifier(table), *bounds))
             self._made.add(day)
 
     async def drop_old(self, connection: AsyncConnection, now: datetime.datetime) -> list[datetime.date]:
@@ -45,12 +45,16 @@ class Days:
         over = [day for day in days if day < today - datetime.timedelta(days=self.keep_days)]
         for day in over:
             for table in PARTITIONED:
-                await connection.execute(sql.SQL("drop table if exists {}").format(_part(table, day)))
+                await connection.execute(sql.SQL("drop table if exists {}").format(_partition(table, day)))
             for table in COUNTED:
                 await connection.execute(sql.SQL("delete from {} where day = %s").format(sql.Identifier(table)), [day])
             self._made.discard(day)
         return over
 
 
-def _part(table: str, day: datetime.date) -> sql.Identifier:
-    return sql.Identifier(f"{table}_{day:%Y%m%d}")
+def partition_name(table: str, day: datetime.date) -> str:
+    return f"{table}_{day:%Y%m%d}"
+
+
+def _partition(table: str, day: datetime.date) -> sql.Identifier:
+    return sql.Identifier(partition_name(table, day))

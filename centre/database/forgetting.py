@@ -10,6 +10,7 @@ from typing import Any
 from psycopg import AsyncConnection, sql
 from psycopg.types.json import Jsonb
 
+from personsearch.centre.database.days import partition_name
 from personsearch.centre.database.store import FORGETTING
 
 
@@ -67,7 +68,7 @@ async def vacuum(connection: AsyncConnection, days: Iterable[datetime.date], tab
     """Frees what was deleted, in the days' files and their indexes; outside of transactions."""
     for day in sorted(days):
         for table in tables:
-            await connection.execute(sql.SQL("vacuum {}").format(sql.Identifier(f"{table}_{day:%Y%m%d}")))
+            await connection.execute(sql.SQL("vacuum {}").format(sql.Identifier(partition_name(table, day))))
 
 
 async def forgotten(connection: AsyncConnection) -> dict[str, float]:

@@ -29,6 +29,7 @@ COLUMNS = (
 CANDIDATES: LiteralString = (
     "unnest(%s::date[], %s::uuid[], %s::bigint[]) as c(day, boot, sequence) join stays using (day, boot, sequence)"
 )
+SPARE = 3  # stays compared exactly for one that is wanted, at the least
 OTHER_WAYS = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")  # than one by one, by their keys
 
 
@@ -111,8 +112,8 @@ async def search(
     exact = exact or not codes.ready
     source, keys, parameters = "stays", [], {}  # type: LiteralString, list[str], dict[str, Any]
     if not exact:
-        places, count = wanted.places(), max(settings.reranked, limit)
-        few = await codes.candidates(query, model, wanted.since, wanted.until, places, count)
+        refined, count = max(settings.refined, limit), max(settings.reranked, SPARE * limit)
+        few = await codes.candidates(query, model, wanted.since, wanted.until, wanted.places(), refined, count)
         source, parameters = CANDIDATES, {"reranked": len(few.days)}
         keys = [_array(few.days), _array(few.boots), _array(few.sequences)]
     condition, given = wanted.condition()

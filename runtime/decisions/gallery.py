@@ -58,6 +58,7 @@ class Gallery:
         self._by_id: dict[str, Person] = {}
         self._ids: dict[str, str] = {}  # name -> id
         self._aliases: dict[str, str] = {}  # id of somebody merged into another -> that one's id
+        self._records: dict[str, tuple[Person, bytes]] = {}  # by id
         grouped: dict[str, list[EnrolledView]] = {}
         for name, view in zip(names, views, strict=True):
             grouped.setdefault(name, []).append(view)
@@ -96,6 +97,20 @@ class Gallery:
 
     def views_of(self, name: str) -> list[EnrolledView]:
         return list(self.person(name).views) if name in self._ids else []
+
+    # --- their bytes, while a file is changed -------------------------------------------------------------------------
+
+    def keep_record(self, person: Person, record: bytes) -> None:
+        """record  what the person was read from"""
+        self._records[person.id] = (person, record)
+
+    def record_of(self, person: Person) -> bytes | None:
+        """What the person was read from; None unless it was kept, and for whoever was changed since."""
+        owner, record = self._records.get(person.id, (None, None))
+        return record if owner is person else None
+
+    def forget_records(self) -> None:
+        self._records = {}
 
     # --- changes ------------------------------------------------------------------------------------------------------
 

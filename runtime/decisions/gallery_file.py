@@ -49,7 +49,7 @@ def save_gallery(gallery: Gallery, path: str | Path, revision: str = "") -> None
 def gallery_bytes(gallery: Gallery, keyring: Keyring | None) -> bytes:
     """The content of a gallery's file, each person sealed if there is a keyring, which then has everybody's key."""
     people = sorted(gallery.everybody().values(), key=lambda person: person.name)
-    records = [packed(person) for person in people]
+    records = [gallery.record_of(person) or packed(person) for person in people]
     if keyring is not None:
         sealing = zip(people, records, strict=True)
         records = [keyring.seal(person.id, record, gallery.model_hash) for person, record in sealing]
@@ -67,9 +67,12 @@ def gallery_bytes(gallery: Gallery, keyring: Keyring | None) -> bytes:
     return buffer.getvalue()
 
 
-def load_gallery(path: str | Path, model_hash: str, dimensions: int, key: str = "") -> Gallery:
+def load_gallery(
+    path: str | Path, model_hash: str, dimensions: int, key: str = "", to_write: bool = False
+) -> Gallery:  # fmt: skip
     """The people enrolled for this model.
 
+    to_write  keep the bytes of everybody who isn't changed, to be written again
     key  where the box's key is, if the gallery is encrypted (see `box_key`)
     Raises GalleryError for a missing or damaged file, a gallery of another model, and a missing or wrong key.
     """
@@ -88,10 +91,12 @@ def load_gallery(path: str | Path, model_hash: str, dimensions: int, key: str = 
     keyring = None
     if bool(content["sealed"]):
         keyring = load_keyring(keys_file(real_path(path)), box_key(key))
-    return gallery_of(path, content, dimensions, keyring)
+    return gallery_of(path, content, dimensions, keyring, to_write)
 
 
-def gallery_of(path: Path, content: dict[str, Any], dimensions: int, keyring: Keyring | None) -> Gallery:
+def gallery_of(
+    path: Path, content: dict[str, Any], dimensions: int, keyring: Keyring | None, to_write: bool = False
+) -> Gallery:  # fmt: skip
     """Of a file in the present format. Whoever's key was destroyed is left out. Raises GalleryError."""
     try:
         gallery = Gallery(str(content["model_hash"]), dimensions)
@@ -114,6 +119,8 @@ def gallery_of(path: Path, content: dict[str, Any], dimensions: int, keyring: Ke
             if person.id != person_id:
                 raise ValueError(f"the record of {person_id[:20]} is another one's")
             gallery.put(person)
+            if to_write:
+                gallery.keep_record(person, record)
     except (KeyError, ValueError, TypeError, GalleryError) as error:
         raise GalleryError(f"{path}: damaged: {error}") from None
     if len(gallery.names) > MAX_VIEWS:
@@ -180,10 +187,12 @@ def _sources(path: Path, content: dict[str, Any], count: int) -> tuple[list[str]
     return sources, qualities.tolist()
 
 
-def load_or_begin(path: str | Path, model_hash: str, dimensions: int, key: str = "") -> Gallery:
+def load_or_begin(
+    path: str | Path, model_hash: str, dimensions: int, key: str = "", to_write: bool = False
+) -> Gallery:  # fmt: skip
     """The gallery of a file, or a new one where there is none yet; an empty file is what people make to mount it."""
     begun = Path(path).exists() and (Path(path).is_dir() or Path(path).stat().st_size > 0)
-    return load_gallery(path, model_hash, dimensions, key) if begun else Gallery(model_hash, dimensions)
+    return load_gallery(path, model_hash, dimensions, key, to_write) if begun else Gallery(model_hash, dimensions)
 
 
 # --- changes --------------------------------------------------------------------------------------------------------
@@ -207,10 +216,11 @@ def changing(path: str | Path, model_hash: str, dimensions: int, kind: str, key:
     Raises GalleryError.
     """
     with locked(path):
-        gallery = load_or_begin(path, model_hash, dimensions, key)
+        gallery = load_or_begin(path, model_hash, dimensions, key, to_write=True)
         before = gallery.everybody()
         yield gallery
         commit(gallery, path, before, kind, key)
+        gallery.forget_records()
 
 
 def commit(gallery: Gallery, path: str | Path, before: dict[str, Person], kind: str, key: str = "") -> None:

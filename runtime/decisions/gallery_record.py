@@ -5,8 +5,10 @@ uint32 length of the JSON, little-endian | JSON, UTF-8 | float32 embeddings of v
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from typing import Annotated
+from weakref import WeakValueDictionary
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -34,6 +36,9 @@ MAX_OF_ONE = 10_000  # views of one person
 Id = Annotated[str, Field(pattern=rf"^{ID.pattern}$")]
 
 Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]
+
+
+_held: WeakValueDictionary[tuple[bytes, int], Person] = WeakValueDictionary()  # by what they were made of
 
 
 class _Part(BaseModel):
@@ -87,7 +92,16 @@ def packed(person: Person) -> bytes:
 
 
 def unpacked(data: bytes, dimensions: int) -> Person:
-    """Raises ValueError for anything but what `packed` makes, whoever wrote it."""
+    """The same person for the same bytes, as long as somebody holds him: a gallery that is read again for one change
+    is mostly as it was. Raises ValueError for anything but what `packed` makes, whoever wrote it."""
+    made_of = hashlib.blake2b(data, digest_size=16).digest(), dimensions
+    person = _held.get(made_of)
+    if person is None:
+        person = _held[made_of] = _unpacked(data, dimensions)
+    return person
+
+
+def _unpacked(data: bytes, dimensions: int) -> Person:
     try:
         (length,) = struct.unpack_from("<I", data)
         record = _Person.model_validate_json(data[4 : 4 + length])

@@ -8,7 +8,6 @@ remembered of it, then the group: whatever is interrupted is found to be done al
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import time
@@ -21,8 +20,9 @@ from personsearch.runtime.decisions.gallery import Gallery
 from personsearch.runtime.decisions.gallery_file import begin_gallery
 from personsearch.runtime.decisions.names import MAX_NAME
 from personsearch.runtime.decisions.person import Person
-from personsearch.runtime.fleet.bucket import Bucket, BucketDown, Entry, held_key
-from personsearch.runtime.fleet.group import GroupView, gone_record, held_report, record_of
+from personsearch.runtime.fleet.bucket import Bucket, BucketDown, Entry
+from personsearch.runtime.fleet.group import GroupView, gone_record, record_of
+from personsearch.runtime.fleet.held import HeldReport
 from personsearch.runtime.fleet.reconcile import Known, known_of, reconcile
 from personsearch.runtime.fleet.sealing import GroupKey
 from personsearch.runtime.fleet.shared_record import Stamp, digest, inward, outward, sealed, without_pictures
@@ -35,7 +35,7 @@ from personsearch.runtime.operations.place import Place
 log = logging.getLogger("personsearch.fleet")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 LOOK_S = 1.0  # at the gallery's file
-REPORT_S, AGAIN_S = 60.0, 60.0  # say what is held; try again what could not be finished
+AGAIN_S = 60.0  # try again what could not be finished
 WINDOW = 100  # records on their way to the hub at once
 
 
@@ -68,10 +68,15 @@ class GallerySync:
         self._translator = Translator(place, box, bucket, key, pictures, engine)
         self._stamp: tuple[int, int, int] | None = None
         self._looked = False
-        self._again = self._next_report = 0.0
-        self._held: dict[str, int] = {}
-        self._reported: bytes = b""
+        self._again = 0.0
+        self._people: dict[str, Person | None] = {}  # in the gallery, as it was read last
+        self._report = HeldReport(box, place.model_hash, bucket, key, self._say_once)
         self._told: set[str] = set()
+
+    @property
+    def held(self) -> set[str]:
+        """Ids of who is in the gallery."""
+        return set(self._people)
 
     @property
     def anew(self) -> set[str]:
@@ -84,7 +89,8 @@ class GallerySync:
             try:
                 await self.bucket.open(self._make)
                 self.view = GroupView(self.key)
-                self._looked, self._next_report = False, 0.0
+                self._looked = False
+                self._report.expire()
                 if self.trouble:
                     log.info("gallery of group %s: connected", self.bucket.group)
                 self.trouble, pause = "", FIRST_PAUSE_S
@@ -107,7 +113,8 @@ class GallerySync:
 
     async def _turn(self) -> None:
         now, stamp = time.monotonic(), self._file_stamp()
-        if not self._looked or self.bucket.changed.is_set() or stamp != self._stamp or now >= self._again:
+        look = not self._looked or self.bucket.changed.is_set() or stamp != self._stamp or now >= self._again
+        if look:
             self.bucket.changed.clear()
             entries = dict(self.bucket.entries)
             self.view.take(entries)
@@ -121,7 +128,8 @@ class GallerySync:
             self._looked, self._stamp, self._again = not work.back, stamp, now + AGAIN_S
             await self._tell(work, entries)
             await self._translator.run(self.view, entries)
-        await self._report(now)
+        if look or self._report.due:
+            await self._report.tell(self._people, self.state, self.anew)
 
     def _file_stamp(self) -> tuple[int, int, int] | None:
         try:
@@ -176,7 +184,7 @@ class GallerySync:
                 elif not _is_known(outcome.person, outcome.stamp, known):
                     people[person] = known_of(outcome.person, outcome.stamp)
             self._put(gallery, wanted)
-            self._held = dict.fromkeys(gallery.everybody(), 0)
+            self._people = {i: _if_small(p) for i, p in gallery.everybody().items()}
         work.came = sum(person is not None for person in wanted.values())
         work.went = len(wanted) - work.came
         if wanted:
@@ -263,22 +271,6 @@ class GallerySync:
             if seen is not None and seen.value:
                 await self.bucket.delete(record.header.key, seen)
 
-    async def _report(self, now: float) -> None:
-        """What is held here, for the centre; whenever that changed, and now and then."""
-        held = {i: self.state.people[i].stamp.version if i in self.state.people else 0 for i in self._held}
-        erased = {i: {"time": e.time, "complete": e.complete} for i, e in self.state.forgotten.items()}
-        content = json.dumps([held, erased, sorted(self.anew)]).encode()
-        if content != self._reported or now >= self._next_report:
-            self._reported, self._next_report = content, now + REPORT_S
-            report = held_report(self.box, self.place.model_hash, held, erased, sorted(self.anew), self.key)
-            if len(report) > self.bucket.largest:
-                self._say_once(
-                    f"the report of {len(held)} people has {len(report)} bytes, more than the hub's max_payload takes "
-                    f"({self.bucket.largest}); raise it, or the centre does not see what is held here"
-                )
-                return
-            await self.bucket.put(held_key(self.box), report)
-
     def _save(self) -> None:
         try:
             self.state.save()
@@ -305,6 +297,11 @@ def _same(one: Person | None, other: Person | None) -> bool:
     if one is None or other is None:
         return one is other
     return one is other or digest(one) == digest(other)
+
+
+def _if_small(person: Person) -> Person | None:
+    """Whom to hold, so that the next look need not make him of the same bytes again (`unpacked`): not pictures."""
+    return person if all(view.crop is None for view in (*person.views, *person.negatives)) else None
 
 
 def _distinct(person: Person) -> str:

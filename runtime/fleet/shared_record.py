@@ -100,9 +100,17 @@ def _bound(head: bytes) -> str:
 # --- one gallery's view and the group's -------------------------------------------------------------------------------
 
 
+_outwards: WeakKeyDictionary[Person, tuple[str, Person]] = WeakKeyDictionary()
+
+
 def outward(person: Person, box: str) -> Person:
-    """As the group knows him: cameras carry their box's name."""
-    return _with_sources(person, lambda source: source if source == PICTURE or "/" in source else _place(box, source))
+    """As the group knows him: cameras carry their box's name. The same for the same, so that its digest is known."""
+    name, found = _outwards.get(person, ("", person))
+    if name != box:
+        found = _with_sources(person, lambda s: s if s == PICTURE or "/" in s else _place(box, s))
+        if found is not person:
+            _outwards[person] = (box, found)
+    return found
 
 
 def inward(person: Person, box: str) -> Person:
@@ -119,7 +127,11 @@ def _with_sources(person: Person, name_of: Callable[[str], str]) -> Person:
     def renamed(views: tuple[EnrolledView, ...]) -> tuple[EnrolledView, ...]:
         return tuple(v if (s := name_of(v.source)) == v.source else replace(v, source=s) for v in views)
 
-    return replace(person, views=renamed(person.views), negatives=renamed(person.negatives))
+    views, negatives = renamed(person.views), renamed(person.negatives)
+    old, new = (*person.views, *person.negatives), (*views, *negatives)
+    if all(one is other for one, other in zip(old, new, strict=True)):
+        return person
+    return replace(person, views=views, negatives=negatives)
 
 
 def without_pictures(person: Person) -> Person:

@@ -19,7 +19,7 @@ from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import GalleryError
 from personsearch.core.odds import Evidence, Odds
 from personsearch.core.street.street import Street, StreetSettings
-from personsearch.runtime.decisions import gallery_copies
+from personsearch.runtime.decisions import gallery_copies, gallery_file
 from personsearch.runtime.decisions.enrolment import check_likeness, cut_out, from_picture
 from personsearch.runtime.decisions.evidence import TrackEvidence, View
 from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
@@ -66,6 +66,22 @@ def load(path: Path, key: str = "") -> Gallery:
 
 def listed(path: Path) -> dict[str, int]:
     return {name: len(load(path).views_of(name)) for name in load(path).people}
+
+
+def test_who_was_not_changed_is_neither_made_nor_packed_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(("Ada", "Ben", "Cleo")):
+        enrol(path, *FILE, name, [view(number)])
+    before = load(path)
+    packing: list[str] = []
+    monkeypatch.setattr(gallery_file, "packed", lambda person: packing.append(person.name) or packed(person))
+    with changing(path, *FILE, "noted") as gallery:
+        ada = gallery.person("Ada")
+        gallery.put(replace(ada, details=Details(note="left handed")))
+    after = load(path)
+    assert set(packing) == {"Ada"}
+    assert [after.person(name) is before.person(name) for name in ("Ada", "Ben", "Cleo")] == [False, True, True]
+    assert after.person("Ada").details.note == "left handed"
+    assert gallery.record_of(after.person("Ben")) is None  # bytes are held no longer than the change takes
 
 
 # --- ids ----------------------------------------------------------------------------------------------------------
