@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,18 +36,18 @@ class OnnxRuntimeEngine:
         self._runtime, self._folder, self._device, self._threads = onnxruntime, folder, device, threads
         self.name = f"onnxruntime-{device}-{precision}"
         self._graph = graph_file(precision)
-        self._sessions: dict[tuple[str, Sequence[str]], Any] = {}
+        self._sessions: dict[tuple[str, tuple[str, ...]], Any] = {}
         # One graph now, so that what cannot run says so; which, is what a box asks for at every frame.
         on_demand = read_manifest(folder, verify=False).describe == "demand"
         self._session(self._graph, FOUND if on_demand else OUTPUTS)
 
-    def _session(self, name: str, outputs: Sequence[str]) -> Any:
+    def _session(self, name: str, outputs: tuple[str, ...]) -> Any:
         """The part of a file's graph that leads to some of its outputs, loaded when it is first asked for."""
         if (name, outputs) not in self._sessions:
             self._sessions[name, outputs] = self._load(name, outputs)
         return self._sessions[name, outputs]
 
-    def _load(self, name: str, outputs: Sequence[str]) -> Any:
+    def _load(self, name: str, outputs: tuple[str, ...]) -> Any:
         wanted = self.PROVIDERS[self._device]
         options = self._runtime.SessionOptions()
         options.log_severity_level = 3
@@ -108,6 +107,6 @@ class OnnxRuntimeEngine:
         (embeddings,) = self._run(EMBED, ("embeddings",), {"images": images, "rois": boxes})
         return embeddings
 
-    def _run(self, name: str, outputs: Sequence[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _run(self, name: str, outputs: tuple[str, ...], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         found: list[np.ndarray] = self._session(name, outputs).run(list(outputs), inputs)
         return found
