@@ -73,19 +73,16 @@ def run_bench(options: BenchOptions, note: Callable[[str], None] = print) -> dic
             jobs = list(options.engines) or [*_choices(bundle), *([TORCH] if has_weights else [])]
             for job in jobs:
                 request = {"engine": job, "bundle": str(bundle), "weights": weights, "batch": batch,
-                           "seconds": options.seconds, "frames": options.frames}  # fmt: skip
+                           "seconds": options.seconds, "frames": options.frames, "peaks": list(peaks)}  # fmt: skip
                 row = _worker(request)
                 if "error" in row:
                     if options.engines:
                         note(f"{job}: {row['error']}")
                     continue
-                kind = row["peak_kind"]
-                if kind not in peaks:
-                    peaks[kind] = _worker({"peak": kind, "seconds": min(2.0, options.seconds)}).get("flops")
-                row["peak_flops"] = peaks[kind]
+                row["peak_flops"] = peak = peaks.setdefault(row["peak_kind"], row.get("peak_flops"))
                 row["multiply_adds"] = work
-                if peaks[kind]:
-                    row["share_of_peak"] = 2 * work * row["all_frames_per_second"] / peaks[kind]
+                if peak:
+                    row["share_of_peak"] = 2 * work * row["all_frames_per_second"] / peak
                 rows.append(row)
                 note(_line(row))
     if not rows:

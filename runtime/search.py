@@ -31,6 +31,7 @@ from personsearch.core.text import json_line, printable
 if TYPE_CHECKING:
     from personsearch.core.bundle import Manifest
     from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
+    from personsearch.runtime.history.lookback import Lookback
     from personsearch.runtime.history.searching import Found, Range
     from personsearch.runtime.settings import StreamSettings
 
@@ -68,6 +69,7 @@ def _main() -> int:
     given = _parser().parse_args()
     from personsearch.core.bundle import read_manifest
     from personsearch.core.pictures import write_picture
+    from personsearch.runtime.history.lookback import Lookback
     from personsearch.runtime.history.report import as_json, sheet, table
     from personsearch.runtime.history.searching import MOST_HITS
     from personsearch.runtime.settings import StreamSettings, default_bundle
@@ -82,10 +84,13 @@ def _main() -> int:
     bundle = Path(given.bundle or (settings.bundle if settings else "") or default_bundle())
     manifest = read_manifest(bundle)
     gallery = _gallery(given, settings, manifest)
+    lookback = Lookback(manifest, given.gallery or (settings.gallery if settings else ""), gallery)
+    if given.index:
+        lookback.check_index(root)
     query, picture = _query(given, bundle, manifest, gallery)
     _put_on_record(given, settings, gallery)
     names = gallery.names_by_id() if gallery else {}
-    found = _search(root, query, manifest, gallery, given, settings, wanted)
+    found = _search(root, query, lookback, given, wanted)
     if given.sheet:
         write_picture(given.sheet, sheet(found, picture))
     if given.json:
@@ -132,12 +137,8 @@ def _root(given: argparse.Namespace, settings: StreamSettings | None) -> str:
 
 
 def _search(
-    root: str, query: list[EnrolledView], manifest: Manifest, gallery: Gallery | None, given: argparse.Namespace,
-    settings: StreamSettings | None, wanted: Range,
-) -> Found:  # fmt: skip
-    from personsearch.runtime.history.lookback import Lookback
-
-    lookback = Lookback(manifest, given.gallery or (settings.gallery if settings else ""), gallery)
+    root: str, query: list[EnrolledView], lookback: Lookback, given: argparse.Namespace, wanted: Range
+) -> Found:
     if given.index:
         found = lookback.find_in_index(root, query, wanted, given.limit, given.least, pictures=bool(given.sheet))
     else:

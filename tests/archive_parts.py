@@ -32,9 +32,10 @@ def write_video(path: Path, images: Iterable[np.ndarray], fps: int = 10, gop: in
     return path
 
 
-def street(frames: int, people: int = 3, seed: int = 7) -> list[np.ndarray]:
+def street(frames: Iterable[int], people: int = 3, seed: int = 7) -> list[np.ndarray]:
+    """Frames of a street with these numbers, ten of them a second."""
     scene = Street(StreetSettings(seed=seed, people=people, fps=10, imbalance=0))
-    return [scene.frame(0, number).image for number in range(frames)]
+    return [scene.frame(0, number).image for number in frames]
 
 
 def numbered(frames: int) -> list[np.ndarray]:

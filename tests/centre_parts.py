@@ -49,13 +49,13 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_database(dsn: str) -> str:
-    """Another empty one on the same server."""
+def new_database(dsn: str, like: str = "template1") -> str:
+    """Another one on the same server: an empty one, or a copy of one to which nobody is connected."""
     import psycopg
 
     name = f"t{secrets.token_hex(6)}"
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
+        connection.execute(f"create database {name} template {like}")
     return dsn.replace("/postgres?", f"/{name}?")
 
 

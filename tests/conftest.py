@@ -194,13 +194,21 @@ def database_server() -> Iterator[str]:
         yield dsn
 
 
-@pytest.fixture
-def dsn(database_server: str) -> str:
-    """A database of its own for each test, with the centre's schema."""
+@pytest.fixture(scope="session")
+def schema(database_server: str) -> str:
+    """The name of a database with the centre's schema and nothing in it."""
     from centre_parts import new_database
 
     from personsearch.centre.database.migrate import migrate
 
     found = new_database(database_server)
     migrate(found)
-    return found
+    return found.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture
+def dsn(database_server: str, schema: str) -> str:
+    """A database of its own for each test, with the centre's schema: copying is faster than making it anew."""
+    from centre_parts import new_database
+
+    return new_database(database_server, like=schema)

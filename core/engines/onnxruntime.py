@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from personsearch.core.bundle import EMBED, OUTPUTS, graph_file
+from personsearch.core.bundle import EMBED, OUTPUTS, graph_file, read_manifest
 from personsearch.core.engines.interface import Outputs, Sources, Views
 from personsearch.core.engines.onnx_cut import cut_graph
 from personsearch.core.engines.onnx_opset import load_problem
@@ -37,12 +36,18 @@ class OnnxRuntimeEngine:
         self._runtime, self._folder, self._device, self._threads = onnxruntime, folder, device, threads
         self.name = f"onnxruntime-{device}-{precision}"
         self._graph = graph_file(precision)
-        self._model = self._session(self._graph)
-        self._find: Any = None
-        self._embed: Any = None
+        self._sessions: dict[tuple[str, tuple[str, ...]], Any] = {}
+        # One graph now, so that what cannot run says so; which, is what a box asks for at every frame.
+        on_demand = read_manifest(folder, verify=False).describe == "demand"
+        self._session(self._graph, FOUND if on_demand else OUTPUTS)
 
-    def _session(self, name: str, outputs: Sequence[str] = ()) -> Any:
-        """The graph of a file, or the part of it that leads to some of its outputs."""
+    def _session(self, name: str, outputs: tuple[str, ...]) -> Any:
+        """The part of a file's graph that leads to some of its outputs, loaded when it is first asked for."""
+        if (name, outputs) not in self._sessions:
+            self._sessions[name, outputs] = self._load(name, outputs)
+        return self._sessions[name, outputs]
+
+    def _load(self, name: str, outputs: tuple[str, ...]) -> Any:
         wanted = self.PROVIDERS[self._device]
         options = self._runtime.SessionOptions()
         options.log_severity_level = 3
@@ -59,7 +64,7 @@ class OnnxRuntimeEngine:
             raise EngineError(f"onnxruntime has no {wanted} here; install personsearch[gpu], or use another engine")
         path = self._folder / name
         try:
-            graph = cut_graph(path.read_bytes(), outputs) if outputs else str(path)
+            graph = cut_graph(path.read_bytes(), outputs) if outputs == FOUND else str(path)
             session = self._runtime.InferenceSession(graph, options, providers=providers)
         except Exception as error:
             raise EngineError(f"onnxruntime cannot load {load_problem(path, error)}") from None
@@ -87,19 +92,21 @@ class OnnxRuntimeEngine:
         options.add_provider_for_devices(devices[:1], {})
 
     def infer(self, images: np.ndarray, min_proposal_score: float = 0.0, sources: Sources = ()) -> Outputs:
-        boxes, scores, embeddings, count = self._model.run(list(OUTPUTS), {"images": images})
+        boxes, scores, embeddings, count = self._run(self._graph, OUTPUTS, {"images": images})
         return boxes, scores, embeddings, count
 
     def find(self, images: np.ndarray, sources: Sources = ()) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if self._find is None:  # of its own: the whole graph would describe everybody for nothing
-            self._find = self._session(self._graph, FOUND)
-        boxes, scores, count = self._find.run(list(FOUND), {"images": images})
+        # By a session of its own: the whole graph would describe everybody for nothing.
+        boxes, scores, count = self._run(self._graph, FOUND, {"images": images})
         return boxes, scores, count
 
     def describe(self, views: Views) -> np.ndarray | None:
         return None
 
     def embed(self, images: np.ndarray, boxes: np.ndarray, sources: Sources = ()) -> np.ndarray:
-        if self._embed is None:
-            self._embed = self._session(EMBED)
-        return self._embed.run(["embeddings"], {"images": images, "rois": boxes})[0]
+        (embeddings,) = self._run(EMBED, ("embeddings",), {"images": images, "rois": boxes})
+        return embeddings
+
+    def _run(self, name: str, outputs: tuple[str, ...], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found: list[np.ndarray] = self._session(name, outputs).run(list(outputs), inputs)
+        return found

@@ -28,7 +28,10 @@ class BundleSearcher:
         self._canvas = np.zeros((self.manifest.batch, self.manifest.height, self.manifest.width, 3), np.uint8)
         self._worker: ThreadPoolExecutor | None = None
         # The one warm-up: engines allocate and choose kernels on first use. Nobody is described on an empty canvas.
-        self.engine.infer(self._canvas, self.manifest.least_proposal_score(self.manifest.min_score))
+        if self.manifest.describe == "demand":
+            self.engine.find(self._canvas)
+        else:
+            self.engine.infer(self._canvas, self.manifest.least_proposal_score(self.manifest.min_score))
 
     def detect(self, images: Sequence[np.ndarray], min_score: float | None = None) -> list[Detections]:
         """Find and describe everybody in any number of frames; calls of the engine hold `manifest.batch` of them. Not

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from personsearch.runtime.decisions.centring import PrototypeMean
 from personsearch.runtime.decisions.gallery import PICTURE, EnrolledView, Gallery
 from personsearch.runtime.decisions.lineup import mean_of_people
 from personsearch.runtime.decisions.people import odds_of
+from personsearch.runtime.history.index_file import read_header
 from personsearch.runtime.history.searching import Found, Range, search
 
 
@@ -62,6 +64,13 @@ class Lookback:
         return self._checked(
             root, search_index(root, query, model, wanted, self.offset, self.odds, limit, least, pictures)
         )
+
+    def check_index(self, root: str | Path) -> None:
+        """What `find_in_index` would say of the folder anyway, before a model is loaded to describe a picture. Raises
+        UserError where it is no index, or another model's."""
+        model = read_header(root).model
+        if model != self.manifest.model_hash:
+            self._checked(root, Found([], Counter(), Counter({model: 1})))
 
     def _checked(self, root: str | Path, found: Found) -> Found:
         if found.other_models and not found.searched:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +25,25 @@ C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 ENCODINGS = [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, C_LOCALE, {"PYTHONUTF8": "1"}]
 
 
-def command(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[bytes]:
+ONE_AFTER_ANOTHER = """
+import sys
+from personsearch.runtime.enroll import main
+words = sys.argv[1:]
+while words:
+    end = words.index("then")
+    sys.argv, words = ["enroll.py", *words[:end]], words[end + 1 :]
+    print(f"ended with {main()}", flush=True)
+"""
+
+
+def commands(environment: dict[str, str], *each: list[object]) -> subprocess.CompletedProcess[bytes]:
+    """personsearch-enroll with each of these arguments, in one process of that encoding."""
     everything = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "PYTHON"))} | environment
-    words = [sys.executable, *(os.fsencode(str(a)) for a in arguments)]
-    return subprocess.run(words, cwd=REPOSITORY, capture_output=True, env=everything, check=False, timeout=120)
+    words = [os.fsencode(str(word)) for arguments in each for word in (*arguments, "then")]
+    return subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_ANOTHER, *words], cwd=REPOSITORY, capture_output=True, env=everything,
+        check=False, timeout=120,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("environment", ENCODINGS, ids=["latin-1", "ascii", "C locale", "utf-8"])
@@ -36,19 +52,21 @@ def test_names_of_people_are_listed_in_every_encoding(environment, shipped_bundl
     gallery = Gallery(manifest.model_hash, manifest.dimensions)
     for name in NAMES:
         gallery.add(name, EnrolledView(np.eye(manifest.dimensions)[0]))
-    save_gallery(gallery, tmp_path / "Zoë.gallery")
-    listed = command(environment, "runtime/enroll.py", "--gallery", tmp_path / "Zoë.gallery", "--list")
-    assert listed.returncode == 0, listed.stderr
-    assert len(listed.stdout.splitlines()) == len(NAMES)
-    if "PYTHONUTF8" in environment and environment["PYTHONUTF8"] == "1":
-        assert {line.split("\t")[0] for line in listed.stdout.decode().splitlines()} == set(NAMES)
-    removed = command(environment, "runtime/enroll.py", "--gallery", tmp_path / "Zoë.gallery", "--remove", "Łukasz")
-    assert removed.returncode == 0, removed.stderr
-    left = load_gallery(tmp_path / "Zoë.gallery", manifest.model_hash, manifest.dimensions)
-    assert left.people == sorted(set(NAMES) - {"Łukasz"})
-    unknown = command(environment, "runtime/enroll.py", "--gallery", tmp_path / "Zoë.gallery", "--remove", "Ünal")
-    assert unknown.returncode == 2
-    assert b"Traceback" not in unknown.stderr
+    path = tmp_path / "Zoë.gallery"
+    save_gallery(gallery, path)
+    result = commands(
+        environment, ["--gallery", path, "--list"], ["--gallery", path, "--remove", "Łukasz"],
+        ["--gallery", path, "--remove", "Ünal"],
+    )  # fmt: skip
+    listed, removed, unknown = re.split(rb"ended with \d\n", result.stdout)[:3]
+    assert re.findall(rb"ended with (\d)\n", result.stdout) == [b"0", b"0", b"2"], result.stderr
+    assert len(listed.splitlines()) == len(NAMES)
+    if environment.get("PYTHONUTF8") == "1":
+        assert {line.split("\t")[0] for line in listed.decode().splitlines()} == set(NAMES)
+    assert load_gallery(path, manifest.model_hash, manifest.dimensions).people == sorted(set(NAMES) - {"Łukasz"})
+    assert (len(removed.splitlines()), unknown) == (1, b"")
+    assert result.stderr.startswith(b"error: ")
+    assert len(result.stderr.splitlines()) == 1
 
 
 @given(st.text())

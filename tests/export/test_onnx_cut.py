@@ -46,7 +46,27 @@ def test_a_graph_cut_at_all_its_outputs_is_the_whole_graph(shipped_bundle: Path)
 def test_a_graph_that_is_none_is_one_line_of_error(shipped_bundle: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(shipped_bundle, tmp_path / "bundle")
     engine = OnnxRuntimeEngine(bundle)
-    (bundle / MODEL).write_bytes(b"\xff" * 40)  # the file goes bad before people are found for the first time
-    with pytest.raises(EngineError, match="onnxruntime cannot load") as raised:
-        engine.find(np.zeros((1, 384, 640, 3), np.uint8))
-    assert "\n" not in str(raised.value)
+    (bundle / MODEL).write_bytes(b"\xff" * 40)  # the file goes bad before everybody is described for the first time
+    for broken in (lambda: engine.infer(np.zeros((1, 384, 640, 3), np.uint8)), lambda: OnnxRuntimeEngine(bundle)):
+        with pytest.raises(EngineError, match="onnxruntime cannot load") as raised:
+            broken()
+        assert "\n" not in str(raised.value)
+
+
+def test_a_start_loads_and_warms_what_a_box_asks_for_and_no_more(
+    shipped_bundle: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Describing everybody in an empty canvas was nine tenths of a start."""
+    asked: list[tuple[str, tuple[str, ...]]] = []
+    run = OnnxRuntimeEngine._run
+
+    def watched(engine: OnnxRuntimeEngine, name: str, outputs: tuple[str, ...], inputs: dict) -> list[np.ndarray]:
+        asked.append((name, outputs))
+        return run(engine, name, outputs, inputs)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "_run", watched)
+    for bundle, outputs in ((shipped_bundle, FOUND), (tiny_bundle, OUTPUTS)):
+        searcher = BundleSearcher(bundle, "onnxruntime")
+        assert isinstance(searcher.engine, OnnxRuntimeEngine)
+        assert list(searcher.engine._sessions) == [(MODEL, outputs)] == asked
+        asked.clear()

@@ -10,45 +10,40 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 from conftest import REPOSITORY, assert_user_error, call, run
 
-from personsearch.core.bundle import Manifest, Threshold, read_manifest
+from personsearch.core.bundle import MODEL, Manifest, Threshold, graph_file, read_manifest
 from personsearch.core.engines.choice import BACKENDS, ENGINES, load_engine, split_choice
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import EngineError
 from personsearch.core.openvino_core import computes_bf16
-from personsearch.core.preprocess import Letterbox
 from personsearch.export.calibrate import calibrate_thresholds
-from personsearch.export.deploy import DeployGraph
-from personsearch.export.fold import fold
 from personsearch.export.gates import Gate, judge
 from personsearch.export.graph_stats import graph_stats
-from personsearch.export.onnx_writer import halve_weights, write_onnx
 from personsearch.export.parity import MIN_SCORE, Parity, compare, sample_frames
-from personsearch.export.precision import DELICATE, heavy_nodes, write_half
+from personsearch.export.precision import DELICATE, heavy_nodes
 from personsearch.export.quantise import write_int8
-from personsearch.train.weights.checkpoint import load_network
 
 SENSITIVE = {"Softmax", "Exp", "Log", "ReduceL2", "TopK"}
 
 
 @pytest.fixture(scope="module")
-def graphs(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("graphs")
-    network, _ = load_network(tiny_checkpoint)
-    graph = DeployGraph(fold(network))
-    images = torch.zeros(1, *network.canvas, 3, dtype=torch.uint8)
-    paths = {name: folder / f"{name}.onnx" for name in ("fp32", "fp16", "int8", "stored")}
-    write_onnx(
-        graph, (images,), paths["fp32"], input_names=["images"],
-        output_names=("boxes", "scores", "embeddings", "count"), inner_names=graph.inner,
-    )  # fmt: skip
-    letterbox = Letterbox(*network.canvas)
-    write_half(paths["fp32"], paths["fp16"])
-    write_int8(paths["fp32"], paths["int8"], [letterbox(f)[0] for f in sample_frames(count=6)])
-    halve_weights(paths["fp32"], paths["stored"])
-    return paths
+def precise_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with every precision; a network of random weights needs --accept-loss for int8."""
+    out = tmp_path_factory.mktemp("precise") / "bundle"
+    options = ("--engine", "no", "--accept-loss", "--data-frames", 8, "--calibrate-count", 6, "--with-weights")
+    result = call(
+        "export/to_trt.py", tiny_checkpoint, "--out", out, "--precision", "fp16", "--precision", "int8", *options
+    )
+    assert result.returncode == 3, result.stdout + result.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def graphs(tiny_bundle: Path, precise_bundle: Path) -> dict[str, Path]:
+    """What one checkpoint was exported to, by precision; `stored` computes in float32, as `fp32` does."""
+    files = {"stored": graph_file("fp32"), "fp16": graph_file("fp16"), "int8": graph_file("int8")}
+    return {"fp32": tiny_bundle / MODEL, **{name: precise_bundle / file for name, file in files.items()}}
 
 
 def types_of(path: Path) -> dict[str, int]:
@@ -119,7 +114,7 @@ def test_int8_refuses_no_frames_and_unknown_methods(graphs: dict[str, Path], tmp
 
 def test_precisions_agree_with_float32_on_the_shipped_model(shipped_bundle: Path) -> None:
     """fp16 and bf16 keep people and embeddings; measured on the street."""
-    frames = sample_frames(count=3)
+    frames = sample_frames(count=2)
     exact = BundleSearcher(shipped_bundle, "onnxruntime")
     fast = BundleSearcher(shipped_bundle, "openvino-bf16")
     parity = compare(exact.detect(frames, MIN_SCORE), fast, frames)
@@ -127,18 +122,6 @@ def test_precisions_agree_with_float32_on_the_shipped_model(shipped_bundle: Path
     assert parity.matched > 0.9
     assert parity.cosine_mean > 0.97
     assert parity.iou_mean > 0.9
-
-
-@pytest.fixture(scope="module")
-def precise_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with every precision; a network of random weights needs --accept-loss for int8."""
-    out = tmp_path_factory.mktemp("precise") / "bundle"
-    options = ("--engine", "no", "--accept-loss", "--data-frames", 8, "--calibrate-count", 6, "--with-weights")
-    result = run(
-        "export/to_trt.py", tiny_checkpoint, "--out", out, "--precision", "fp16", "--precision", "int8", *options
-    )
-    assert result.returncode == 3, result.stdout + result.stderr
-    return out
 
 
 def test_bundle_holds_every_precision_its_parity_and_its_thresholds(precise_bundle: Path) -> None:
@@ -235,6 +218,8 @@ def test_thresholds_are_the_engines_own_and_old_manifests_still_load(shipped_bun
 
 def test_a_processor_whose_bf16_is_hidden_runs_float32() -> None:
     """What the processor announces may not be had: in a virtual machine, or with this limit."""
+    if not computes_bf16():
+        pytest.skip("this processor has no bf16 that could be hidden")
     code = """
 from personsearch.core.engines.choice import load_engine
 import numpy as np
