@@ -127,8 +127,7 @@ class Inference:
         """The result of the batch or of the description, if it is there."""
         now = time.monotonic()
         try:
-            while self.channel is not None and (message := self.channel.receive(wait=False)) is not None:
-                header, payload, _ = message
+            for header, payload, _ in self.channel.arrived() if self.channel is not None else ():
                 if header["kind"] == "ready":
                     self.name = header["engine"]
                     self._ready_since, self._ever_ready = now, True
