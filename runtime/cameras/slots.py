@@ -6,6 +6,7 @@ what was not needed for a while is given back to the machine.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import threading
@@ -74,5 +75,6 @@ class Slots:
         with self._changed:
             for slot in self._free:
                 if self._map is not None and 0 < self._written[slot] <= now - UNUSED_S:
-                    self._map.madvise(mmap.MADV_REMOVE, slot * self.slot_bytes, self.slot_bytes)
                     self._written[slot] = 0.0
+                    with contextlib.suppress(OSError):  # a kernel that cannot: then it keeps its memory
+                        self._map.madvise(mmap.MADV_REMOVE, slot * self.slot_bytes, self.slot_bytes)
