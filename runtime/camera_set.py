@@ -30,12 +30,13 @@ class CameraSet:
         self._people, self._details, self._statistics, self._report = people, details, statistics, report
 
     def add(self, settings: CameraSettings, scheduling: SchedulingSettings) -> None:
-        camera = Camera(settings, self._report)
-        camera.leave_out_still(scheduling, followed=False)
-        self.cameras.append(camera)
+        """It is among `cameras` last: other threads ask for what belongs to those."""
         self._people.add(settings)
         self._details.add(settings)
         self._statistics[settings.name] = CameraStatistics()
+        camera = Camera(settings, self._report)
+        camera.leave_out_still(scheduling, followed=False)
+        self.cameras.append(camera)
 
     def keep(self, wanted: Iterable[CameraSettings]) -> list[str]:
         """Give cameras whose source is the same their new settings, and remove all others. The names of these."""
