@@ -17,9 +17,9 @@ from personsearch.archive.pictures import Pictures, Segment
 from personsearch.archive.scan import nothing_moves
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.runtime.camera_settings import CameraSettings
-from personsearch.runtime.cameras.camera_process import prepare
 from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.cameras.motion import MotionGate, within
+from personsearch.runtime.cameras.preparing import prepare
 from personsearch.runtime.decisions.gallery import Gallery
 from personsearch.runtime.decisions.people import People
 from personsearch.runtime.decisions.sighting import Sighting, Stay

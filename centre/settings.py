@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from personsearch.core.config import Settings
-from personsearch.core.redaction import remember_url
+from personsearch.core.config import SecretUrl, Settings
 from personsearch.runtime.camera_settings import TravelTime
 from personsearch.runtime.fleet_settings import NATS, Name, NatsSettings, is_loopback, split_url
 from personsearch.runtime.page_settings import LOOPBACK_NAMES
@@ -18,15 +17,9 @@ Place = Annotated[str, Field(pattern=r"^[^/]{1,64}/[A-Za-z0-9_-]{1,64}$")]  # BO
 class DatabaseSettings(Settings):
     """A server of one's own (`dsn`), or one that the centre brings along and keeps in `folder`."""
 
-    dsn: str = Field("", max_length=4096)
+    dsn: SecretUrl = Field("", max_length=4096)
     folder: str = "centre.db"
     connections: int = Field(4, ge=2, le=100)
-
-    @field_validator("dsn")
-    @classmethod
-    def _never_shown(cls, value: str) -> str:
-        remember_url(value)
-        return value
 
 
 class ListenSettings(Settings):

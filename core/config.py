@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from difflib import get_close_matches
 from functools import cache
@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from personsearch.core.errors import ConfigError, UserError
 from personsearch.core.files import read_file
-from personsearch.core.redaction import HIDDEN, cut, remember_urls
+from personsearch.core.redaction import HIDDEN, cut, remember, remember_url, remember_urls
 from personsearch.core.yaml_text import YamlFault, parse_yaml
 
 
@@ -34,6 +43,19 @@ class Settings(BaseModel):
             if kinds & {int, float} and bool not in kinds:
                 raise ValueError("expected a number, not true or false")
         return value
+
+
+def _never_shown(remembering: Callable[[str], None]) -> AfterValidator:
+    def see(value: str) -> str:
+        remembering(value)
+        return value
+
+    return AfterValidator(see)
+
+
+# Texts that no log, event or error shows from then on: a secret itself, and a URL or DSN that may hold one.
+Secret = Annotated[str, _never_shown(remember)]
+SecretUrl = Annotated[str, _never_shown(remember_url)]
 
 
 @cache

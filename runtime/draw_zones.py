@@ -73,7 +73,7 @@ def frame_of(camera: CameraSettings) -> np.ndarray:
 
 
 def upright(image: np.ndarray, camera: CameraSettings) -> np.ndarray:
-    from personsearch.runtime.cameras.camera_process import ROTATIONS
+    from personsearch.runtime.cameras.preparing import ROTATIONS
 
     return cv2.rotate(image, ROTATIONS[camera.rotate]) if camera.rotate else image
 

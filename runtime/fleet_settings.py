@@ -6,10 +6,9 @@ import ipaddress
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from personsearch.core.config import Settings
-from personsearch.core.redaction import remember
+from personsearch.core.config import Secret, Settings
 from personsearch.runtime.cameras.urls import with_secrets
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -82,14 +81,8 @@ class MqttSettings(TlsSettings):
 class WebhookSettings(TlsSettings):
     name: Name
     url: str = Field(min_length=1, max_length=4096)
-    secret: str = Field(min_length=16, max_length=4096)
+    secret: Secret = Field(min_length=16, max_length=4096)
     batch: int = Field(100, ge=1, le=500)
-
-    @field_validator("secret")
-    @classmethod
-    def _never_shown(cls, value: str) -> str:
-        remember(value)
-        return value
 
 
 class SharingSettings(Settings):

@@ -10,7 +10,6 @@ import logging
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,27 +18,22 @@ from personsearch.core.bundle import Manifest
 from personsearch.core.errors import CameraError, EngineError
 from personsearch.core.records import Detections
 from personsearch.core.tracking.tracker import Track
-from personsearch.runtime.camera_settings import CameraSettings
+from personsearch.runtime.camera_set import CameraSet
 from personsearch.runtime.cameras.camera import Camera
 from personsearch.runtime.cameras.frames import Frame
-from personsearch.runtime.decisions.announcer import Announcer
 from personsearch.runtime.decisions.calibration import CameraCalibration
 from personsearch.runtime.decisions.gallery import Gallery
 from personsearch.runtime.decisions.people import People
-from personsearch.runtime.decisions.recognition import Match
-from personsearch.runtime.decisions.sighting import SightingChange
-from personsearch.runtime.decisions.sightings import Sightings
 from personsearch.runtime.decisions.zones import drop_outside_hours, outside_zones
-from personsearch.runtime.delivery.events import EventFactory
 from personsearch.runtime.describing import Describing
-from personsearch.runtime.operations.counters import CameraStatistics, Durations
+from personsearch.runtime.operations.counters import Durations
 from personsearch.runtime.operations.overload import Overload
 from personsearch.runtime.processes.inference import Described, Inference
 from personsearch.runtime.processes.scheduler import Scheduler
 from personsearch.runtime.settings import StreamSettings
+from personsearch.runtime.telling import Telling
 
 log = logging.getLogger("personsearch")
-Observer = Callable[[Frame, list[Track], list[Match]], None]
 TICK_S = 0.1
 EXIT_ENGINE_GAVE_UP = 4
 
@@ -62,27 +56,22 @@ class Pipeline:
         keep_trying  do not end when no camera can be opened at the start"""
         self.settings, self.manifest = settings, manifest
         self.publish, self.keep_trying = publish, keep_trying
-        self.watchers: list[Observer] = []  # called for every analysed frame with its tracks and matches
-        name = str if settings.publish.names else lambda person: self.gallery.id_of(person)
-        self.events = EventFactory(settings.box, manifest.model_hash, name)
+        self.telling = Telling(settings, manifest.model_hash, gallery, publish)
+        self.watchers, self.events, self.sightings = self.telling.watchers, self.telling.events, self.telling.sightings
+        self.statistics, self.latency, self.recent = self.telling.statistics, self.telling.latency, self.telling.recent
         options = {"bundle": bundle, "engine": settings.engine, "threads": settings.threads}
-        self.inference = Inference(options, manifest, settings.inference, self._engine_state)
+        self.inference = Inference(options, manifest, settings.inference, self.telling.engine_state)
         self.overload = Overload()
-        self.announcer = Announcer(settings.match)
-        self.cameras: list[Camera] = []
         self.people = People(settings, manifest, gallery, settings.engine, calibrations, means)
         self.describing = Describing(self.people, self.inference)
         self.details = self.describing.details
         self.scheduler = Scheduler(settings.scheduling, manifest.batch, self.people.following)
-        self.sightings = Sightings(settings, gallery)
-        self.sightings.listeners.append(self._tell_sighting)
         self._analysed: list[tuple[Frame, list[Track]]] = []  # frames that wait for descriptions of people in them
-        self.statistics: dict[str, CameraStatistics] = {}
+        self._set = CameraSet(self.people, self.details, self.statistics, self._camera_state)
+        self.cameras = self._set.cameras
         for camera in settings.cameras:
-            self._add(camera)
+            self._set.add(camera, settings.scheduling)
         self.age = Durations()  # from the capture of a frame to the start of its inference
-        self.latency = Durations()  # from the capture of a frame until its events were handed to the publisher
-        self.recent: deque[float] = deque(maxlen=20_000)  # the latest of these latencies
         self.started = self.ticked = 0.0
         self.cpu_s = 0.0  # of this loop
         self.every_second: list[Callable[[float], None]] = []
@@ -117,7 +106,7 @@ class Pipeline:
                     next_status = now + self.settings.status_every_s
                     on_status()
                 under_way = self.inference.batch or self._analysed or self.details.waiting()
-                if all(camera.done for camera in self.cameras) and not under_way:
+                if self._set.done and not under_way:
                     break
                 if self.inference.state == "given_up" and self.settings.inference.after_giving_up == "exit":
                     break
@@ -131,7 +120,7 @@ class Pipeline:
                 frame.release()
             self.people.save()
             for frame in self.inference.batch + self.inference.orphans:
-                owner = self._owner(frame)
+                owner = self._set.of(frame)
                 if owner is not None:
                     owner.drop(frame, "end")
             self.inference.close()
@@ -168,7 +157,7 @@ class Pipeline:
             readers[self.inference.channel.fileno()] = self._read_results
         for descriptor in readers:
             poll.register(descriptor, select.POLLIN)
-        waiting = self.inference.idle and any(camera.pending for camera in self.cameras)
+        waiting = self.inference.idle and self._set.pending
         for descriptor, _ in poll.poll(2 if waiting else TICK_S * 1000):
             readers[descriptor]()
 
@@ -202,7 +191,7 @@ class Pipeline:
             for frame, detections in zip(result.frames, result.detections, strict=True):
                 frame.analysed = now
                 self._follow(frame, detections)
-            if self._choose([frame.camera for frame, _ in self._analysed], now):
+            if not self._something_moves_behind() and self._choose([frame.camera for frame, _ in self._analysed], now):
                 return
         self._dispatch(now)  # the engine works on while we conclude
         self._conclude()
@@ -213,9 +202,15 @@ class Pipeline:
         lossless = any(c.settings.lossless for c in self.cameras if c.name in cameras)
         return self.describing.choose(cameras, now, hurry=not lossless)
 
+    def _something_moves_behind(self) -> bool:
+        """What was analysed are looks at still scenes, and a frame in which something moves waits: for nobody's
+        description then."""
+        looks = bool(self._analysed) and all(frame.look for frame, _ in self._analysed)
+        return looks and any(camera.pending and not camera.pending[0].look for camera in self.cameras)
+
     def _choose_meanwhile(self, now: float) -> None:
         """Whom no frame waited for is described while no frame waits."""
-        if self.inference.idle and not self._analysed and not any(camera.pending for camera in self.cameras):
+        if self.inference.idle and not self._analysed and not self._set.pending:
             self._choose([c.name for c in self.cameras if not c.settings.lossless], now)
 
     def _recover(self) -> None:
@@ -225,15 +220,11 @@ class Pipeline:
             self._conclude()
         frames, self.inference.orphans = self.inference.orphans, []
         for frame in reversed(frames):
-            camera = self._owner(frame)
+            camera = self._set.of(frame)
             if camera is not None and camera.settings.lossless and self.inference.state != "given_up":
                 camera.pending.appendleft(frame)
             elif camera is not None:
                 camera.drop(frame, "engine")
-
-    def _owner(self, frame: Frame) -> Camera | None:
-        """None if the camera was removed by a reload while its frame was under analysis."""
-        return next((c for c in self.cameras if c.name == frame.camera), None)
 
     def _under_way(self) -> set[str]:
         """Names of the cameras that have frames which wait or are under analysis."""
@@ -248,7 +239,7 @@ class Pipeline:
         self.overload.note(self.cameras, self.inference.busy_s, now)
         for camera in self.cameras:
             camera.leave_out_still(self.settings.scheduling, self.people.following(camera.name))
-        self.announcer.forget_older(600)
+        self.telling.announcer.forget_older(600)
         self.people.every_second(now)
         self.sightings.tick(now, self._under_way())
         self.inference.forget({n for camera in self.cameras for n in camera.memories})
@@ -262,7 +253,7 @@ class Pipeline:
     # --- one analysed frame ---------------------------------------------------------------------------------------
 
     def _follow(self, frame: Frame, detections: Detections) -> None:
-        camera = self._owner(frame)
+        camera = self._set.of(frame)
         if camera is None:
             frame.release()
             return
@@ -278,46 +269,15 @@ class Pipeline:
         """Decide about the people in the frames that waited, and say so."""
         waiting, self._analysed = self._analysed, []
         for frame, _ in waiting:
-            if self._owner(frame) is not None:
-                self._announce(frame)
+            if self._set.of(frame) is not None:
+                self.telling.frame(frame, self.people.of(frame.camera), self.people.decide(frame.camera))
             frame.release()
-
-    def _announce(self, frame: Frame) -> None:
-        matches = self.people.decide(frame.camera)
-        frame.decided = time.monotonic()
-        recognition = self.people.of(frame.camera)
-        self.sightings.see(frame, recognition, matches)
-        for match in matches:
-            if self.announcer.due(frame.camera, match, frame.moment):
-                self.publish(self.events.match(match, frame, time.time()))
-                self.statistics[frame.camera].matches += 1
-        if self.settings.match.candidates:
-            for match in recognition.candidates():
-                if self.announcer.due(frame.camera, match, frame.moment):
-                    self.publish(self.events.candidate(match, frame, time.time()))
-        frame.told = time.monotonic()
-        if not frame.late:
-            latency = frame.told - frame.monotonic
-            self.latency.add(latency)
-            self.recent.append(latency)
-        for watcher in self.watchers:
-            watcher(frame, recognition.tracks, matches)
-
-    def _tell_sighting(self, change: SightingChange) -> None:
-        self.publish(self.events.sighting(change, self.gallery, time.time()))
 
     # --- cameras come and go ----------------------------------------------------------------------------------------
 
     def camera(self, name: str) -> Camera:
-        return next(c for c in self.cameras if c.name == name)
-
-    def _add(self, settings: CameraSettings) -> None:
-        camera = Camera(settings, self._camera_state)
-        camera.leave_out_still(self.settings.scheduling, followed=False)
-        self.cameras.append(camera)
-        self.people.add(settings)
-        self.details.add(settings)
-        self.statistics[settings.name] = CameraStatistics()
+        """Raises StopIteration if there is none of that name."""
+        return self._set.named(name)
 
     def apply(
         self, settings: StreamSettings, gallery: Gallery, calibrations: Mapping[str, CameraCalibration] | None = None
@@ -326,54 +286,19 @@ class Pipeline:
 
         Gives the names of the cameras that were added, changed or removed.
         """
-        wanted = {c.name: c for c in settings.cameras}
         self._reloaded = True
-        touched = []
-        for camera in list(self.cameras):
-            new = wanted.get(camera.name)
-            if new is not None and new.same_source(camera.settings):
-                camera.settings = new
-                self.details.apply(new)
-            else:
-                camera.stop()
-                self.cameras.remove(camera)
-                self.people.remove(camera.name)
-                self.details.remove(camera.name)
-                touched.append(camera.name)
-        self.inference.batch = [f if f.camera not in touched else _ownerless(f) for f in self.inference.batch]
+        touched = self._set.keep(settings.cameras)
+        for frame in [*self.inference.batch, *(frame for frame, _ in self._analysed)]:
+            if frame.camera in touched:
+                frame.camera = ""  # no camera may be called so: what comes of it is dropped
         self.settings = settings
         self.people.apply(settings, gallery, calibrations or {})
-        present = {c.name for c in self.cameras}
-        for name, camera_settings in wanted.items():
-            if name not in present:
-                self._add(camera_settings)
-                touched.append(name)
-        self.sightings.apply(settings, gallery, touched)
-        self.announcer.settings = settings.match
+        touched = sorted({*touched, *self._set.add_missing(settings.cameras, settings.scheduling)})
+        self.telling.apply(settings, gallery, touched)
         self.scheduler.settings = settings.scheduling
-        return sorted(set(touched))
+        return touched
 
     def _camera_state(self, camera: Camera, state: str, cause: str, reason: str) -> None:
-        self.publish(self.events.camera_state(camera.name, state, cause, reason, time.time()))
-        self.sightings.camera_state(camera.name, state, cause)
-        trouble = state == "offline" or (state == "ended" and reason not in ("", "stopped"))
-        level = logging.WARNING if trouble else logging.INFO
-        said = state + (f" ({cause})" if cause else "") + (f": {reason}" if reason else "")
-        log.log(level, "camera %s: %s", camera.name, said, extra={"camera": camera.name})
-        if camera.counters.failures and not self.keep_trying and not self._reloaded:
-            local = not camera.settings.live and state == "ended" and cause != "end" and not camera.counters.captured
-            # "crashed" is our own trouble, which passes.
-            nothing = cause != "crashed" and all(c.counters.opened == 0 and c.counters.failures for c in self.cameras)
-            if local or nothing:
-                self._fatal = CameraError(f"camera {camera.name}: {reason} ({cause})")
-
-    def _engine_state(self, state: str, reason: str, failures: int) -> None:
-        self.publish(self.events.engine_state(state, reason, failures, time.time()))
-        if state == "given_up":
-            self.sightings.engine_gave_up()
-        (log.info if state == "ready" else log.error)("inference engine: %s (%s)", state, reason)
-
-
-def _ownerless(frame: Frame) -> Frame:
-    frame.camera = ""  # no camera may be called so: the result will be dropped
-    return frame
+        self.telling.camera_state(camera, state, cause, reason)
+        if not self.keep_trying and not self._reloaded:
+            self._fatal = self._fatal or self._set.fatal(camera, state, cause, reason)

@@ -201,8 +201,8 @@ class Camera:
         """Take in everything that the capture process has said."""
         now = time.monotonic()
         try:
-            while self.channel is not None and (message := self.channel.receive(wait=False)) is not None:
-                self._hear(message[0], message[2], now)
+            for header, _, descriptors in self.channel.arrived() if self.channel is not None else ():
+                self._hear(header, descriptors, now)
         except Closed:
             code = self.process.poll() if self.process else None
             self._fail("crashed", f"the capture process ended unexpectedly ({code})", now)

@@ -9,72 +9,26 @@ when the stream closes the channel.
 from __future__ import annotations
 
 import math
-import mmap
 import os
-import queue
-import re
 import threading
 import time
 from typing import Any
 
-import cv2
 import numpy as np
 
 from personsearch.core.stream_clock import StreamClock
 from personsearch.core.video_files import SourceError
+from personsearch.runtime.cameras.listener import Listener
 from personsearch.runtime.cameras.motion import MotionGate
+from personsearch.runtime.cameras.preparing import prepare
+from personsearch.runtime.cameras.slots import Slots
 from personsearch.runtime.cameras.sources import RATE_WITHOUT_FPS, Source, open_source
 from personsearch.runtime.cameras.urls import kind_of
 from personsearch.runtime.processes.channel import Channel, Closed
-from personsearch.runtime.processes.child import run_reader
+from personsearch.runtime.processes.child import run_reader, trim_heap
 
-LATE_WAITS_S = 0.5
-SLOTS = 4  # one being written, one waiting, one or two under analysis
-ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
-# What FFmpeg says on stderr, since OpenCV tells no reasons. The first that fits is the cause.
-CAUSES = (
-    ("auth", re.compile(r"\b40[13]\b|unauthorized|forbidden|authorization", re.I)),
-    ("not_found", re.compile(r"\b404\b|not found|no such file|name or service not known|failed to resolve", re.I)),
-    ("refused", re.compile(r"refused|no route|unreachable|reset by peer", re.I)),
-    ("timeout", re.compile(r"timed? ?out|immediate exit", re.I)),
-    ("codec", re.compile(r"invalid data|moov atom|unsupported|could not find codec|decod|corrupt", re.I)),
-)
-BAD_PICTURE = re.compile(r"error while decoding|concealing|corrupt|invalid nal|non-existing|overread|no frame!", re.I)
-
-
-class Listener:
-    """Reads what FFmpeg writes to stderr, in a thread: causes of failures and the number of damaged frames."""
-
-    def __init__(self) -> None:
-        reading, writing = os.pipe()
-        self.real = os.dup(2)
-        os.dup2(writing, 2)
-        os.close(writing)
-        self.cause, self.damaged = "", 0
-        threading.Thread(target=self._read, args=(reading,), daemon=True).start()
-
-    def _read(self, descriptor: int) -> None:
-        with os.fdopen(descriptor, "r", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if BAD_PICTURE.search(line):
-                    self.damaged += 1
-                for cause, pattern in CAUSES:
-                    if not self.cause and pattern.search(line):
-                        self.cause = cause
-
-
-class FrameMemory:
-    """Slots for frames in anonymous memory (no name, so nothing is left behind when everybody is killed)."""
-
-    def __init__(self, slot_bytes: int) -> None:
-        self.slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        self.descriptor = os.memfd_create("personsearch-frames")
-        os.ftruncate(self.descriptor, self.slot_bytes * SLOTS)
-        self._map = mmap.mmap(self.descriptor, self.slot_bytes * SLOTS)
-
-    def write(self, slot: int, image: np.ndarray) -> None:
-        view = np.frombuffer(self._map, np.uint8, image.size, slot * self.slot_bytes)
-        np.copyto(view.reshape(image.shape), image)
+LATE_WAITS_S = 0.5  # for a slot, with a frame that was left out first
+TIDY_S = 10.0  # from one return of unused memory to the next
 
 
 class Capture:
@@ -89,12 +43,10 @@ class Capture:
         self.moment = -math.inf  # of the latest frame
         self.start: float | None = None  # the machine's clock when the file's stood at 0
         self.next_kept = -math.inf  # moment from which a frame is analysed again, at `max_fps`
-        self.memory: FrameMemory | None = None
-        self.free: queue.LifoQueue[tuple[int, int]] = queue.LifoQueue()  # slots that were never used take no memory
-        self.generation = 0
+        self.slots = Slots()
         self.gate = MotionGate(options)
         self.counts = {"captured": 0, "rate": 0, "still": 0, "no_slot": 0, "bad": 0}
-        self.last_sent = 0.0
+        self.last_sent, self.tidied = 0.0, time.monotonic()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -103,7 +55,7 @@ class Capture:
                 if message[0].get("kind") == "motion":
                     self.gate.on, self.gate.look_every_s, self.gate.followed = message[0]["gate"]
                 else:
-                    self.free.put((message[0]["memory"], message[0]["slot"]))
+                    self.slots.free(message[0]["memory"], message[0]["slot"])
         except Closed:
             os._exit(0)  # the stream is gone, or wants no more of us; a decoder may hang, so no ceremony
 
@@ -117,6 +69,7 @@ class Capture:
         decoder = ""  # as told to the stream
         while True:
             began = time.monotonic()
+            self._tidy(began)
             if source.decoder() != decoder:
                 decoder = source.decoder()
                 self.send({"kind": "decoder", "decoder": decoder}, began)
@@ -204,41 +157,32 @@ class Capture:
             self.counts["still"] += 1
             self._tell_now_and_then(now)
             return True
-        if self.memory is None or image.size > self.memory.slot_bytes:
-            self._new_memory(image.size)
-        slot = self._slot(late=source.behind > 0)
+        if self.slots.make_room(image.size):
+            memory = {"kind": "memory", "memory": self.slots.generation, "slot_bytes": self.slots.slot_bytes}
+            self.channel.send({**memory, "descriptors": 1}, descriptors=[self.slots.descriptor])
+        # Every frame of a lossless camera counts; a late one is worth a while.
+        slot = self.slots.take(self.lossless or source.behind > 0, None if self.lossless else LATE_WAITS_S)
         if slot is None:
             self.counts["no_slot"] += 1
             self._tell_now_and_then(now)
             return True
-        assert self.memory is not None
-        self.memory.write(slot, image)
+        self.slots.write(slot, image)
         header = {
-            "kind": "frame", "memory": self.generation, "slot": slot, "shape": image.shape, "late": source.behind > 0,
-            "index": self.index - source.behind, "wall": wall, "monotonic": now, "moment": moment,
+            "kind": "frame", "memory": self.slots.generation, "slot": slot, "shape": image.shape,
+            "late": source.behind > 0, "index": self.index - source.behind,
+            "wall": wall, "monotonic": now, "moment": moment,
             "stream_s": source.stream_s(), "offset": offset, "scale": scale, "picture": picture, "look": self.gate.look,
             "clocks": source.clocks() if self.options["clocks"] else None,
         }  # fmt: skip
         self.send(header, now)
         return True
 
-    def _slot(self, late: bool) -> int | None:
-        """A slot that nobody reads; lossless captures wait for one, and for late frames it is waited a while."""
-        while True:
-            try:
-                generation, slot = self.free.get(self.lossless or late, None if self.lossless else LATE_WAITS_S)
-            except queue.Empty:
-                return None
-            if generation == self.generation:
-                return slot
-
-    def _new_memory(self, size: int) -> None:
-        self.memory = FrameMemory(size)
-        self.generation += 1
-        for slot in range(SLOTS):
-            self.free.put((self.generation, slot))
-        header = {"kind": "memory", "memory": self.generation, "slot_bytes": self.memory.slot_bytes, "descriptors": 1}
-        self.channel.send(header, descriptors=[self.memory.descriptor])
+    def _tidy(self, now: float) -> None:
+        """Give back what is not needed: at first everything is used once, and pictures leave holes behind them."""
+        if now - self.tidied >= TIDY_S:
+            self.tidied = now
+            self.slots.give_back(now)
+            trim_heap()
 
     def _tell_now_and_then(self, now: float) -> None:
         """Frames that are not delivered are a sign of life as well."""
@@ -253,25 +197,6 @@ class Capture:
         self.counts = dict.fromkeys(self.counts, 0)
         self.last_sent = now
         self.channel.send({**header, "counts": counts})
-
-
-def prepare(image: np.ndarray, options: dict[str, Any]) -> tuple[np.ndarray, tuple[int, int], float, tuple[int, int]]:
-    """Rotate, cut to the region, shrink: the image, the region's corner, the scale, and the upright picture's size."""
-    if options["rotate"]:
-        image = cv2.rotate(image, ROTATIONS[options["rotate"]])
-    height, width = image.shape[:2]
-    x, y = 0, 0
-    if options["region"]:
-        left, top, wide, high = options["region"]
-        x, y = min(width - 2, round(left * width)), min(height - 2, round(top * height))
-        image = image[y : y + max(2, round(high * height)), x : x + max(2, round(wide * width))]
-    scale = 1.0
-    if options["max_size"]:
-        scale = min(1.0, options["max_size"][0] / image.shape[1], options["max_size"][1] / image.shape[0])
-        if scale < 1:
-            size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return image, (x, y), scale, (width, height)
 
 
 def main() -> None:

@@ -184,8 +184,8 @@ class DetailReader:
         """Take in everything that the reader has said."""
         now = time.monotonic()
         try:
-            while self.channel is not None and (message := self.channel.receive(wait=False)) is not None:
-                self._hear(message[0], message[1], now)
+            for header, payload, _ in self.channel.arrived() if self.channel is not None else ():
+                self._hear(header, payload, now)
         except Closed:
             self._fail("crashed", "its reader ended unexpectedly", now)
         except (LookupError, ValueError, TypeError) as error:

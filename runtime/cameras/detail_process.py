@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from personsearch.core.video_files import SourceError, find_file
-from personsearch.runtime.cameras.camera_process import Listener
 from personsearch.runtime.cameras.detail_views import DetailViews, Question
 from personsearch.runtime.cameras.kept_packets import MainStream
+from personsearch.runtime.cameras.listener import Listener
 from personsearch.runtime.cameras.urls import address_of, kind_of, without_secrets
 from personsearch.runtime.processes.channel import Channel, Closed
 from personsearch.runtime.processes.child import run_reader

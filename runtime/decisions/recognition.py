@@ -103,12 +103,13 @@ class Recognition:
             wish = self._wish(track, moment, ready)
             if wish is None:
                 continue
-            want = self._cut_out(track, image, moment, wish)
+            old = self.wants.get(track.number)
+            want = self._cut_out(track, image, moment, wish, 0.0 if ready or old is None else old.quality.value)
             if want is None:
                 continue
             if ready:
                 self.learn(want, detections.embeddings[track.row], wall)
-            elif (old := self.wants.get(track.number)) is None or want.quality.value >= old.quality.value:
+            else:
                 since, unsure = (moment, wish) if old is None else (old.since, wish or old.doubt)
                 self.wants[track.number] = replace(want, since=since, doubt=unsure, shot=shot)
         self._forget(moment)
@@ -131,10 +132,14 @@ class Recognition:
         every = options.better_every_s if evidence.described < self.judge.last_look else options.again_every_s
         return False if age >= (options.first_every_s if ready else every) else None
 
-    def _cut_out(self, track: Track, image: np.ndarray, moment: float, doubt: bool) -> Want | None:
-        """The person's own picture, with a margin; None where it is too poor, unless nothing better comes for long."""
+    def _cut_out(self, track: Track, image: np.ndarray, moment: float, doubt: bool, least: float) -> Want | None:
+        """The person's own picture, with a margin; None where it is too poor, unless nothing better comes for long.
+
+        least  quality of the picture that waits already: a poorer one is not cut out"""
         quality = quality_of(image, track.box, track.score, track.covered, self.magnified)
         evidence = self.evidence[track.number]
+        if quality.value < least:
+            return None
         if quality.value < self.settings.min_quality and (evidence.described or moment - track.first_seen < 2.0):
             return None
         part = cut_out(image, track.box)

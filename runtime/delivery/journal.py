@@ -210,8 +210,9 @@ class Journal:
 
     def checkpoint(self, database: sqlite3.Connection) -> None:
         """Move committed pages from the log into the file; called by another thread with its own connection."""
-        wal, now = Path(f"{self.path}-wal"), time.monotonic()
-        size = wal.stat().st_size if wal.exists() else 0
+        size, now = 0, time.monotonic()
+        with contextlib.suppress(OSError):  # there is none yet
+            size = os.stat(f"{self.path}-wal").st_size
         truncate = size > BIG_WAL or (size > 0 and now >= self._next_truncate)
         try:
             busy, _, _ = database.execute(f"pragma wal_checkpoint({'truncate' if truncate else 'passive'})").fetchone()

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from personsearch.runtime.cameras.camera_process import ROTATIONS
+from personsearch.runtime.cameras.preparing import ROTATIONS
 from personsearch.runtime.history.crops import cut_out
 
 # By the angle that a frame's display matrix tells, counter-clockwise.

@@ -143,7 +143,8 @@ def _camera(options: dict[str, Any], seconds: float) -> CameraTrial:
     import cv2
 
     from personsearch.core.video_files import SourceError
-    from personsearch.runtime.cameras.camera_process import Listener, prepare
+    from personsearch.runtime.cameras.listener import Listener
+    from personsearch.runtime.cameras.preparing import prepare
     from personsearch.runtime.cameras.sources import open_source
     from personsearch.runtime.cameras.urls import kind_of
 

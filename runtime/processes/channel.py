@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 PR_SET_PDEATHSIG = 1  # of Linux
@@ -35,6 +35,7 @@ class Channel:
         self._socket = connection
         self._buffer = bytearray()
         self._descriptors: list[int] = []
+        self._closed = False
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -69,6 +70,11 @@ class Channel:
             self._buffer += data
         return message
 
+    def arrived(self) -> Iterator[Message]:
+        """Every whole message that is there, without waiting, until `close`. Raises Closed at the end."""
+        while not self._closed and (message := self.receive(wait=False)) is not None:
+            yield message
+
     def _whole(self) -> Message | None:
         if len(self._buffer) < _SIZES.size:
             return None
@@ -84,6 +90,7 @@ class Channel:
         return header, payload, descriptors
 
     def close(self) -> None:
+        self._closed = True
         self._socket.close()
         for descriptor in self._descriptors:
             os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -31,3 +32,10 @@ def run_reader(name: str, work: Callable[[Channel, dict[str, Any]], None]) -> No
             channel.send({"kind": "closed", "cause": "crashed", "reason": f"{name} failed ({reason})"})
     finally:
         os._exit(0)
+
+
+def trim_heap() -> None:
+    """Give empty pages of the heap back to the machine, also those between others. What is used again comes back at the
+    price of a page fault, so this is for now and then. Where the C library is not glibc, nothing happens."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

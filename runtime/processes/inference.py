@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import random
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from personsearch.core.engines.compiled_store import VARIABLE
 from personsearch.core.records import Detections
 from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.processes.channel import CannotStart, Channel, Closed, start_process
+from personsearch.runtime.processes.killed import Killed
 from personsearch.runtime.settings import InferenceSettings
 
 log = logging.getLogger("personsearch.inference")
@@ -75,6 +77,7 @@ class Inference:
         self._ready_since = 0.0
         self._ever_ready = False
         self._started = False
+        self._killed = Killed()
         self._distrusted = False  # compiled networks that were kept: an engine died while it loaded
 
     @property
@@ -127,8 +130,7 @@ class Inference:
         """The result of the batch or of the description, if it is there."""
         now = time.monotonic()
         try:
-            while self.channel is not None and (message := self.channel.receive(wait=False)) is not None:
-                header, payload, _ = message
+            for header, payload, _ in self.channel.arrived() if self.channel is not None else ():
                 if header["kind"] == "ready":
                     self.name = header["engine"]
                     self._ready_since, self._ever_ready = now, True
@@ -152,7 +154,7 @@ class Inference:
     def _exit_code(self) -> str:
         try:
             code = self.process.wait(0.2)
-        except Exception:
+        except subprocess.TimeoutExpired:
             return "still running"
         return f"signal {-code}" if code < 0 else f"status {code}"
 
@@ -192,6 +194,8 @@ class Inference:
     # --- supervision --------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
+        """Start, restart, or give up waiting."""
+        self._killed.reap()
         if self.state == "given_up":
             return
         if self.channel is None:
@@ -228,7 +232,7 @@ class Inference:
 
     def _fail(self, reason: str, now: float, counts: bool = True) -> None:
         """counts  False: the machine is short of something, which is no reason to give the engine up"""
-        self.close()
+        self._end_process()
         self.orphans += self.batch
         self.batch, self.describing = [], 0
         if not counts:
@@ -247,16 +251,17 @@ class Inference:
         self.state, self.reason = state, reason
         self._report(state, reason, self.failures)
 
-    def close(self) -> None:
+    def _end_process(self) -> None:
         if self.channel is not None:
             self.channel.close()
             self.channel = None
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            try:
-                self.process.wait(2)
-            except Exception:
-                log.error("the inference process %d does not end", self.process.pid)
+        if self.process is not None:
+            self._killed.kill(self.process)
+
+    def close(self) -> None:
+        self._end_process()
+        for process in self._killed.wait(2):
+            log.error("the inference process %d does not end", process.pid)
 
 
 def _resident_mb(pid: int) -> float:

@@ -31,7 +31,7 @@ FLOORS = {
         "keys settings camera_settings fleet_settings page_settings cameras processes",
         "decisions",
         "delivery history recording",
-        "pipeline describing operations client",
+        "pipeline describing telling camera_set operations client",
         "page fleet",
         "*",
     ],

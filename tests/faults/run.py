@@ -21,6 +21,7 @@ from pathlib import Path
 
 import camera_faults
 import delivery_faults
+import detail_faults
 import file_faults
 import fleet_faults
 import gallery_faults
@@ -69,6 +70,26 @@ FAULTS = (
         "still scene, capture process killed",
         "back within 10 s, still frames left out again, looks go on, every frame accounted for",
         speed_faults.still_scene_is_interrupted,
+    ),
+    Fault(
+        "main stream (`detail_url`) goes away and comes back",
+        "no outage of the camera; people described from `url`; views again within 10 s",
+        detail_faults.comes_and_goes,
+    ),
+    Fault(
+        "main stream of another shape",
+        "refused with both sizes, no view; views again once it is mended",
+        detail_faults.another_shape,
+    ),
+    Fault(
+        "main stream slower than the sub-stream",
+        "nobody described from another moment; what it has no picture of is counted",
+        detail_faults.slower,
+    ),
+    Fault(
+        "main stream's reader killed, or hung",
+        "replaced, views again within 10 s; the camera never notices",
+        detail_faults.reader_killed,
     ),
     Fault(
         "file slower than the read timeout",

@@ -80,7 +80,7 @@ def accelerated(hours: float) -> dict[str, float]:
                 pipeline._conclude()
                 spent.append(time.thread_time() - began)
             if number % round(FPS) == 0:
-                pipeline.announcer.forget_older(600)
+                pipeline.telling.announcer.forget_older(600)
             while client.receive(0) is not None:
                 received += 1
             if number % max(1, frames // 40) == 0:

@@ -36,8 +36,8 @@ from personsearch.core.redaction import redact
 from personsearch.core.street.street import Street, StreetSettings
 from personsearch.runtime.camera_settings import CameraSettings
 from personsearch.runtime.cameras.camera import Camera
-from personsearch.runtime.cameras.camera_process import prepare
 from personsearch.runtime.cameras.frames import Frame
+from personsearch.runtime.cameras.preparing import prepare
 from personsearch.runtime.cameras.urls import with_secrets, without_secrets
 from personsearch.runtime.decisions.zones import outside_zones
 from personsearch.runtime.processes.inference import Inference

@@ -18,7 +18,7 @@ from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.decisions.gallery import Gallery
 from personsearch.runtime.decisions.recognition import Want
 from personsearch.runtime.pipeline import Pipeline
-from personsearch.runtime.processes.inference import Inference
+from personsearch.runtime.processes.inference import Found, Inference
 from personsearch.runtime.processes.scheduler import Scheduler
 from personsearch.runtime.settings import SchedulingSettings, StreamSettings, default_bundle
 
@@ -127,3 +127,23 @@ def test_whoever_is_left_is_described_while_no_frame_waits(pipeline: Pipeline) -
         described.append(engine.describing)
     assert described == [2, 1, 1, 0]  # then the others, by how little is known of them
     assert len(pipeline.people.of("tape").wants) == 2
+
+
+def test_after_a_look_nobody_is_described_while_something_moves_behind_it(pipeline: Pipeline) -> None:
+    engine, street = pipeline.inference, pipeline.camera("street")
+    nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
+    wish_for(pipeline, "street", (0, 0))
+
+    def looked(moment: float) -> None:
+        found = Found([Frame("street", PICTURE, 0, 0.0, moment, look=True)], [nobody])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "read", lambda: found)
+            pipeline._read_results()
+
+    moving = Frame("street", PICTURE, 1, 0.0, 1e9)
+    street.pending.append(moving)
+    looked(1e9 - 1)
+    assert (engine.batch, engine.describing) == ([moving], 0)
+    engine.batch = []
+    looked(1e9 + 1)
+    assert (engine.batch, engine.describing) == ([], 2)
