@@ -112,7 +112,7 @@ def _list(path: Path) -> Iterator[Found]:
         place, camera, when = (*parts, "", "")[:3]
         try:
             started = None if not when else datetime.datetime.fromisoformat(re.sub("Z$", "+00:00", when)).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             raise UserError(f"{path}:{number}: '{when}': expected a time such as 2026-11-25T14:00:00Z") from None
         if camera and plain(camera) != camera:
             raise UserError(f"{path}:{number}: '{camera}': expected a camera's name of letters, digits, - and _")

@@ -21,7 +21,7 @@ from personsearch.core.yaml_text import YamlFault, parse_yaml
 
 class Settings(BaseModel):
     """Base of every configuration section: unknown keys are errors, values are frozen after loading, numbers are
-    finite, and true is not 1."""
+    finite, true is not 1, and text holds no NUL, which no file's name and no database takes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -29,6 +29,8 @@ class Settings(BaseModel):
     @classmethod
     def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
         parts = value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(part, str) and "\0" in part for part in parts):
+            raise ValueError("expected text without the character NUL")
         if any(isinstance(part, bool) for part in parts):
             kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)  # type: ignore[arg-type]
             if kinds & {int, float} and bool not in kinds:

@@ -28,6 +28,13 @@ def acts(character: str) -> bool:
     return category in _ACTING
 
 
+def whole_number(text: str, most: int = 10**9) -> int | None:
+    """The number from 0 to `most` that a text is, in plain digits; None for anything else. (Python also reads digits of
+    other scripts, calls a superscript a digit which it cannot read, and refuses thousands of them.)"""
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
+    return value if 0 <= value <= most else None
+
+
 def printable(text: str, keep: str = "") -> str:
     """The text with every character that acts escaped, apart from those in `keep`."""
     if text.isascii() and text.isprintable():

@@ -62,7 +62,7 @@ class Journal:
                     f"{path}: is a mounted file; mount its folder, because SQLite keeps two more files beside it"
                 )
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = open(f"{self.path}.lock", "w")  # noqa: SIM115 - held as long as the journal
+            self._lock = open(f"{self.path}.lock", "a")  # noqa: SIM115 - held as long as the journal
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from personsearch.core.errors import UserError
-from personsearch.core.files import flush_to_disk, real_path, replace_file
-from personsearch.core.json_files import parse_json
+from personsearch.core.files import flush_to_disk, open_finite, real_path, replace_file
+from personsearch.core.json_text import parse_json
 from personsearch.core.redaction import redact
 from personsearch.runtime.delivery.events import from_iso, iso_time
 
@@ -84,7 +84,10 @@ def _append(file: BinaryIO, number: int, previous: str, kind: str, facts: dict[s
         "previous": previous,
     }  # fmt: skip
     entry["hash"] = hash_of(entry)
-    file.write(json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+    line = json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
+    if not line.isprintable() and any("\ud800" <= c <= "\udfff" for c in line):  # a file's name that is no UTF-8
+        line = json.dumps(entry, separators=(",", ":"))
+    file.write(line.encode() + b"\n")
     return number + 1, str(entry["hash"])
 
 
@@ -166,7 +169,7 @@ def verify(path: str | Path, expect: str = "") -> Verdict:
     """
     verdict, met = Verdict(), not expect
     try:
-        with open(path, "rb") as file:
+        with open_finite(path) as file:
             for place, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
                     verdict.torn = len(line)
@@ -200,7 +203,7 @@ def verify(path: str | Path, expect: str = "") -> Verdict:
 def entries(path: str | Path) -> Iterator[Entry]:
     """All that can be read, the oldest first. Raises UserError."""
     try:
-        with open(path, "rb") as file:
+        with open_finite(path) as file:
             for line in file:
                 with contextlib.suppress(ValueError):
                     yield _read(line)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from personsearch.core.errors import UserError
 from personsearch.core.files import replace_file, wipe
+from personsearch.core.json_text import parse_json
 
 OURS = re.compile(r"[A-Za-z0-9_-]{1,64}\.\d{8}T\d{6}Z(-\d+)?(\.s-[0-9a-f]+(-\d+)?)?\.(mp4|jpg|json)")
 
@@ -67,8 +68,11 @@ def note(video: Path, **facts: object) -> None:
 def name_clips(folder: Path, sighting: str, person: str | None) -> None:
     """A sighting has another name from now on: so have the files that were written of it. Raises OSError."""
     for path in folder.glob(f"*.{sighting}*.json"):
-        facts = json.loads(path.read_bytes()) | {"person": person}
-        replace_file(path, json.dumps(facts).encode(), 0o600)
+        try:
+            known = dict(parse_json(path.read_bytes()))
+        except (ValueError, TypeError):  # damaged: what else it said is lost
+            known = {}
+        replace_file(path, json.dumps(known | {"person": person}).encode(), 0o600)
 
 
 def count_person(folder: str | Path, person: str) -> int:
