@@ -167,7 +167,7 @@ def test_a_lock_that_cannot_be_made_is_an_error_of_the_file(tmp_path: Path) -> N
     from personsearch.runtime.decisions.gallery_file import locked
 
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError), one_writer(tmp_path / "file" / "x"):
+    with pytest.raises(OSError, match="file"), one_writer(tmp_path / "file" / "x"):
         pass
     with pytest.raises(GalleryError, match="cannot be written"), locked(tmp_path / "file" / "x"):
         pass
