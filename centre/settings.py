@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from personsearch.core.config import Settings
-from personsearch.core.redaction import remember_url
+from personsearch.core.redaction import remember_dsn
 from personsearch.runtime.camera_settings import TravelTime
 from personsearch.runtime.fleet_settings import NATS, Name, NatsSettings, is_loopback, split_url
 from personsearch.runtime.page_settings import LOOPBACK_NAMES
@@ -25,7 +25,7 @@ class DatabaseSettings(Settings):
     @field_validator("dsn")
     @classmethod
     def _never_shown(cls, value: str) -> str:
-        remember_url(value)
+        remember_dsn(value)
         return value
 
 

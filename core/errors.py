@@ -19,6 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from personsearch.core.plain_logs import without_set_up
 from personsearch.core.redaction import redact
 from personsearch.core.text import printable, set_up_output
 
@@ -69,6 +70,7 @@ def run_main(main: Callable[[], int | None]) -> int:
     status 2, Ctrl-C becomes 130. What is said holds no secret, and an output that has gone away changes no exit
     status. A package that only an extra ([train], [page]) installs is such a line as well."""
     set_up_output()
+    without_set_up()
     try:
         return main() or 0
     except UserError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 from personsearch.core.commands import command_line, within
 from personsearch.core.config import load_settings
 from personsearch.core.errors import UserError, run_main
+from personsearch.core.plain_logs import plain_logs
 
 
 def main() -> int:
@@ -54,7 +55,7 @@ def _main() -> int:
     manifest = read_manifest(bundle)
     path = calibration_file(gallery)
     known = load_calibration(path, manifest.model_hash)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    plain_logs(logging.WARNING)
     settings = settings.model_copy(update={"engine": given.engine or settings.engine})
     measurement = Measurement(settings, bundle, manifest)
     measurement.watch(60 * given.minutes)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+
 import pytest
 
 from personsearch.core.commands import command_line, within
+from personsearch.core.errors import run_main
 from personsearch.core.json_text import parse_event, parse_json
-from personsearch.core.redaction import redact
+from personsearch.core.redaction import redact, remember_dsn
 from personsearch.core.text import whole_number
 
 
@@ -67,3 +71,43 @@ def test_events_are_read_quickly_but_without_nan() -> None:
 def test_a_whole_number_in_a_text() -> None:
     assert [whole_number(t) for t in ("0", "17", "007")] == [0, 17, 7]
     assert not any(whole_number(t) for t in ("", "²", "٣", "-1", "1_0", "9" * 5000, "1000000001"))
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:hunter22/x@h/db", "postgresql://u:a@hunter22#x@h/db", "host=h password=hunter22",
+        "host=h password='my hunter22' user=u",
+    ],
+)  # fmt: skip
+def test_what_libpq_says_of_a_malformed_dsn_shows_no_password(dsn: str) -> None:
+    remember_dsn(dsn)
+    assert "hunter22" not in redact('invalid integer value "hunter22" for connection option "port"')
+
+
+def test_a_warning_of_a_command_without_logs_shows_no_secret_and_acts_on_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert run_main(lambda: logging.getLogger("x").warning("rtsp://u:hunter33@h and \x1b[31mred")) == 0
+    err = capsys.readouterr().err
+    assert "rtsp://***@h and \\x1b[31mred" in err
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.EMFILE, "Too many open files"), OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError(),
+        FileNotFoundError(errno.ENOENT, "No usable temporary directory found"), RuntimeError("can't start new thread"),
+        OSError(errno.EIO, "Input/output error", "a\x1b[31m"),
+    ],
+)  # fmt: skip
+def test_what_a_machine_has_no_more_of_is_one_line(fault: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> int:
+        raise fault
+
+    assert run_main(fail) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "\x1b" not in err
