@@ -26,7 +26,7 @@ from personsearch.core.text import printable, set_up_output
 EXIT_USER_ERROR = 2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)  # descriptors, memory, processes
-WHEN_SCARCE = "this machine or this user may have no more of it; end other programs, or raise the limits (ulimit -a)"
+WHEN_SCARCE = "end other programs, or raise the limits of this user (ulimit -a)"
 LINE_BREAK = "\n"  # several faults of one file come in one message
 # Packages that an installation without the extra [train] does not have; setup.cfg lists them.
 TRAINING_PACKAGES = ("torch", "torchvision", "onnx", "scipy", "tensorboard", "tqdm", "matplotlib", "safetensors")

@@ -4,7 +4,7 @@
   personsearch-keys server --keys keys           make the box's own key pair (once)
   personsearch-keys client NAME --keys keys      make a subscriber's key pair and let it in
   personsearch-keys list --keys keys             who may read
-  personsearch-keys remove NAME --keys keys      let it in no more (at once, also in a running stream)
+  personsearch-keys remove NAME --keys keys      let it in no more (from its next connection on)
 
 Set `publish.keys: keys` in cams.yaml. A subscriber needs two files: its own NAME.key_secret and the box's server.key.
 """

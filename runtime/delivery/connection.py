@@ -95,9 +95,11 @@ class Connection:
             head = parse_json(parts[0])
             if head["reply"] == "busy":
                 time.sleep(max(0.0, min(1.0, float(head["retry_after_s"]))))
-                return ({"next": question["first"]}, []) if "first" in question else None
-            if head["reply"] == "error" or int(head.get("next", 0)) < question.get("first", 0):
+                return ({"next": question["first"], "reply": "busy"}, []) if "first" in question else None
+            if head["reply"] == "error":
                 return None
+            if question["request"] == "range":
+                head["next"] = int(head["next"])
         except (ValueError, LookupError, TypeError, AttributeError):  # another program answers
             return None
         return head, parts[1:]

@@ -110,4 +110,5 @@ def host_name(host: str) -> str:
 
 
 def _length(text: str) -> int:
-    return (whole_number(text, 1 << 53) if text else 0) or 0
+    number = whole_number(text, 1 << 53)
+    return number if number is not None else 1 << 53 if text else 0

@@ -108,13 +108,19 @@ def test_an_answer_of_another_program(answering: Callable[[list[bytes]], str], p
         ask_views(answering(parts), "door", 1)
 
 
-def test_a_subscriber_hears_on_after_nonsense(answering: Callable[[list[bytes]], str]) -> None:
+@pytest.mark.parametrize(
+    "answer", [b'{"reply": []}', b'{"reply": "range", "next": 1}'], ids=["nonsense", "lost its end"]
+)
+def test_a_subscriber_hears_on_after_nonsense(
+    answer: bytes, answering: Callable[[list[bytes]], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("personsearch.runtime.client.EMPTY_ANSWERS", 2)
     context = zmq.Context()
     publisher = context.socket(zmq.PUB)
     port = publisher.bind_to_random_port("tcp://127.0.0.1")
     event: dict[str, Any] = {**VISIT, "type": "engine", "state": "ready", "topic_sequence": 4, "sequence": 4}
     try:
-        with Client(f"tcp://127.0.0.1:{port}", replay=answering([b'{"reply": []}'])) as client:
+        with Client(f"tcp://127.0.0.1:{port}", replay=answering([answer])) as client:
             end = time.monotonic() + 10
             got = None
             while got is None and time.monotonic() < end:
@@ -127,6 +133,7 @@ def test_a_subscriber_hears_on_after_nonsense(answering: Callable[[list[bytes]],
             assert got is not None
             assert got["sequence"] == 4
             assert client.status().malformed >= 3
+            assert client.status().lost == 3
     finally:
         context.destroy(linger=0)
 
