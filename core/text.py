@@ -42,6 +42,16 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c.encode("unicode_escape").decode() if acts(c) and c not in keep else c for c in text)
 
 
+def json_bytes(content: Any, indent: int | None = None) -> bytes:
+    """UTF-8 for a file: readable, but for a name on the disk that is no text, with which all goes by JSON's escapes."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(content, ensure_ascii=False, indent=indent, separators=separators)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=indent, separators=separators).encode()
+
+
 def json_line(content: Any, stream: TextIO | None = None) -> str:
     """One line of JSON: readable where the stream can show it, else with JSON's own escapes."""
     text = json.dumps(content, ensure_ascii=False)

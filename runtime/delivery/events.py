@@ -15,6 +15,7 @@ import numpy as np
 
 from personsearch.core.json_text import parse_event
 from personsearch.core.redaction import redact
+from personsearch.core.text import printable
 
 if TYPE_CHECKING:  # clients load this, and need neither OpenCV nor NumPy's arrays of frames
     from personsearch.runtime.cameras.frames import Frame
@@ -42,7 +43,7 @@ class EventFactory:
 
     def _state(self, kind: str, now: float, state: str, reason: str, **more: Any) -> dict[str, Any]:
         """What is written for people passes here."""
-        return {**self._event(kind, now), **more, "state": state, "reason": redact(reason)}
+        return {**self._event(kind, now), **more, "state": state, "reason": printable(redact(reason), keep="\n")}
 
     def match(self, match: Match, frame: Frame, now: float) -> dict[str, Any]:
         """The box of the person is given in pixels of the upright picture, before region and size were applied."""

@@ -138,13 +138,15 @@ class Journal:
         messages: list[Message] = []
         wall, boot, topics, sequence = time.time(), self.boot, self.topics, self.sequence
         for event in events:
-            sequence += 1
             topic = topic_of(event)
-            number = topics[topic] = topics.get(topic, 0) + 1
-            stamped = {
-                "id": f"{boot}-{sequence}", "boot": boot, "sequence": sequence, "topic_sequence": number, **event
-            }  # fmt: skip
-            body = encode_text(stamped).encode()
+            number = topics.get(topic, 0) + 1
+            stamp = {"id": f"{boot}-{sequence + 1}", "boot": boot, "sequence": sequence + 1, "topic_sequence": number}
+            try:
+                body = encode_text(stamp | event).encode()
+            except ValueError as error:  # a fault of ours must not take the others along
+                log.error("an event of %s is left out, as it is no JSON: %s", topic, error)
+                continue
+            sequence, topics[topic] = sequence + 1, number
             messages.append((topic.encode(), body))
             self._backlog.append((sequence, topic, number, wall, body))
         self.sequence = sequence

@@ -22,6 +22,7 @@ from personsearch.core.errors import UserError
 from personsearch.core.files import flush_to_disk, open_finite, real_path, replace_file
 from personsearch.core.json_text import parse_json
 from personsearch.core.redaction import redact
+from personsearch.core.text import json_bytes
 from personsearch.runtime.delivery.events import from_iso, iso_time
 
 BEGINNING = "0" * 64  # "previous" of the first entry
@@ -84,10 +85,7 @@ def _append(file: BinaryIO, number: int, previous: str, kind: str, facts: dict[s
         "previous": previous,
     }  # fmt: skip
     entry["hash"] = hash_of(entry)
-    line = json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
-    if not line.isprintable() and any("\ud800" <= c <= "\udfff" for c in line):  # a file's name that is no UTF-8
-        line = json.dumps(entry, separators=(",", ":"))
-    file.write(line.encode() + b"\n")
+    file.write(json_bytes(entry) + b"\n")
     return number + 1, str(entry["hash"])
 
 

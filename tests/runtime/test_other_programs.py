@@ -16,10 +16,12 @@ from personsearch.core.errors import GalleryError, UserError
 from personsearch.core.locks import one_writer
 from personsearch.runtime.client import Client
 from personsearch.runtime.delivery.endpoints import connect
-from personsearch.runtime.delivery.events import read_event
+from personsearch.runtime.delivery.events import EventFactory, read_event
+from personsearch.runtime.delivery.journal import Journal
 from personsearch.runtime.delivery.views import ask_views
 from personsearch.runtime.keys import load_key
 from personsearch.runtime.operations.audit import AuditLog, entries, verify
+from personsearch.runtime.settings import JournalSettings
 
 TIME = "2026-11-30T12:00:00.000Z"
 BEAT = {"type": "heartbeat", "sequence": 1, "boot": "b", "time": TIME, "topics": {}, "replay": "5557", "box": "x"}
@@ -178,3 +180,20 @@ def test_a_lock_that_cannot_be_made_is_an_error_of_the_file(tmp_path: Path) -> N
         pass
     with pytest.raises(GalleryError, match="cannot be written"), locked(tmp_path / "file" / "x"):
         pass
+
+
+def test_an_event_that_is_no_json_takes_no_other_along(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(tmp_path / "j", JournalSettings())
+    good: dict[str, Any] = {"type": "engine", "state": "ready"}
+    try:
+        sent = journal.append([good, good | {"reason": "\udcff"}, good | {"age": float("nan")}, good])
+    finally:
+        journal.close()
+    assert [json.loads(body)["sequence"] for _, body in sent] == [1, 2]
+    assert [json.loads(body)["topic_sequence"] for _, body in sent] == [1, 2]
+    assert caplog.text.count("is left out") == 2
+
+
+def test_a_reason_is_text_that_acts_on_nothing() -> None:
+    event = EventFactory("box").settings_state("rejected", "\udcff.yaml: \x1b[31m rtsp://u:pw@h", 0.0)
+    assert event["reason"] == "\\udcff.yaml: \\x1b[31m rtsp://***@h"
