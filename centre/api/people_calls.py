@@ -156,7 +156,7 @@ def _crop(picture: Picture, number: int) -> Crop:
     except (ValueError, binascii.Error):
         raise HTTPException(422, f"picture {number}: expected base64") from None
     try:
-        pixels = decode_picture(data, f"picture {number}")
+        pixels = decode_picture(data, f"picture {number}", MOST_PIXELS)
     except DataError as error:
         raise HTTPException(422, str(error)) from None
     if pixels.size > 3 * MOST_PIXELS:
