@@ -25,7 +25,7 @@ def claimed_pixels(data: bytes) -> int:
             return 0
     except struct.error:
         return 0
-    return abs(width * height)
+    return int(abs(width * height))
 
 
 def _of_jpeg(data: bytes) -> tuple[int, int]:
@@ -38,6 +38,7 @@ def _of_jpeg(data: bytes) -> tuple[int, int]:
         if kind == 0xFF:  # filling
             place += 1
         elif kind in _FRAMES:
-            return struct.unpack_from(">HH", data, place + 5)  # type: ignore[return-value]
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return height, width
         else:
             place += 2 if kind in _ALONE else 2 + struct.unpack_from(">H", data, place + 2)[0]
