@@ -102,8 +102,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"'{override}': expected key=value, for example train.epochs=2")
     try:
         _, parsed = parse_yaml(value)
-    except YamlFault:
-        raise ConfigError(f"'{override}': the value is not valid YAML") from None
+    except YamlFault as fault:
+        raise ConfigError(f"'{override}': {fault}") from None
     *parents, last = key.split(".")
     place: Any = data
     for parent in parents:
