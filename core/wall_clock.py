@@ -1,4 +1,4 @@
-"""The wall clock, which may be wrong: a machine without a battery begins in 1970, until the network tells it the time."""
+"""The wall clock may be wrong: a machine without a battery begins in 1970, until the network tells it the time."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ BORN = 1_750_000_000  # seconds since the epoch: no clock of this program's user
 
 
 def may_be_right(now: float) -> bool:
-    """now  unix seconds. By a clock that is not, nothing may be erased: all that was kept seems to lie in the future."""
+    """now  unix seconds. By a clock that is wrong nothing may be erased: all that was kept seems to lie ahead."""
     return now >= BORN
