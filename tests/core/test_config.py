@@ -122,6 +122,17 @@ def test_a_secret_that_is_refused_is_not_shown(tmp_path: Path, secret: str) -> N
     assert secret not in str(caught.value)
 
 
+@pytest.mark.parametrize("webhooks", ["'{}'", "['{}']", "[{{name: a, secret: 0123456789abcdef, url: ['{}']}}]"])
+def test_a_webhook_that_is_refused_does_not_show_its_path(tmp_path: Path, webhooks: str) -> None:
+    url = "https://hooks.example/T0/hunter22"
+    (tmp_path / "cams.yaml").write_text(
+        f"cameras: [{{name: a, url: x}}]\nfleet: {{webhooks: {webhooks.format(url)}}}\n"
+    )
+    with pytest.raises(ConfigError, match=r"https://hooks\.example/\.\.\.") as caught:
+        load_settings(tmp_path / "cams.yaml", StreamSettings)
+    assert "hunter22" not in str(caught.value)
+
+
 def test_a_file_without_an_end_is_refused() -> None:
     with pytest.raises(ConfigError, match="larger than 16 MB"):
         load_settings("/dev/zero", StreamSettings)
