@@ -160,8 +160,8 @@ def _is_secret(location: Sequence[str | int]) -> bool:
 
 
 def _shown(location: Sequence[str | int], value: object) -> str:
-    """The beginning of a value, in which no secret stands: of a web address no path, which is all that is secret of some
-    webhooks."""
+    """The beginning of a value, in which no secret stands: of a web address no path, which is what some webhooks keep
+    secret."""
     text = HIDDEN if _is_secret(location) else cut(str(value))
     text = re.sub(r"(https?://[^/?#\s]*)[/?#\s].*", r"\1/...", text, flags=re.S | re.I)
     return repr(text[:60])
