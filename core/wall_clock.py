@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+LATEST = 253_402_214_400.0  # seconds: beyond the year 9999 no calendar tells a day, in no time zone
 BORN = 1_750_000_000  # seconds since the epoch: no clock of this program's users stands before 2025
 
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import zmq
 
 from personsearch.core.errors import GalleryError, UserError
 from personsearch.core.locks import one_writer
 from personsearch.runtime.client import Client
+from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
+from personsearch.runtime.decisions.gallery_record import packed
+from personsearch.runtime.decisions.person import Details, Person
 from personsearch.runtime.delivery.endpoints import connect
 from personsearch.runtime.delivery.events import EventFactory, read_event
 from personsearch.runtime.delivery.journal import Journal
 from personsearch.runtime.delivery.views import ask_views
 from personsearch.runtime.keys import load_key
 from personsearch.runtime.operations.audit import AuditLog, entries, verify
+from personsearch.runtime.operations.gallery_commands import _list
 from personsearch.runtime.settings import JournalSettings
 
 TIME = "2026-11-30T12:00:00.000Z"
@@ -197,3 +203,18 @@ def test_an_event_that_is_no_json_takes_no_other_along(tmp_path: Path, caplog: p
 def test_a_reason_is_text_that_acts_on_nothing() -> None:
     event = EventFactory("box").settings_state("rejected", "\udcff.yaml: \x1b[31m rtsp://u:pw@h", 0.0)
     assert event["reason"] == "\\udcff.yaml: \\x1b[31m rtsp://***@h"
+
+
+def test_a_time_that_no_calendar_has_is_refused_with_the_record() -> None:
+    view = EnrolledView(np.eye(4, dtype=np.float32)[0], "door", 0.5, time=1e300)
+    with pytest.raises(GalleryError, match="time"):
+        packed(Person("p-000000000000", "Ada", Details(), 0.0, (view,), (), ()))
+
+
+def test_what_a_gallery_brings_along_acts_on_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    gallery = Gallery("0" * 16, 4)
+    gallery.add("Ada", EnrolledView(np.eye(4, dtype=np.float32)[0], "door\x1b[31m", 0.5))
+    _list(gallery, Namespace(show="Ada", json=False))
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert out.count("door\\x1b[31m") == 2
