@@ -12,6 +12,7 @@ from personsearch.archive.parts import FOLDER, OWNER_ONLY, PARTS, about_part
 from personsearch.core.bundle import Manifest
 from personsearch.core.errors import UserError
 from personsearch.core.files import replace_file, wipe
+from personsearch.core.json_text import parse_json
 from personsearch.core.locks import only_one
 from personsearch.runtime.history.index_file import ABOUT, FORMAT
 
@@ -33,8 +34,8 @@ def begin(out: Path, manifest: Manifest, settings: dict[str, Any]) -> None:
     path = out / ABOUT
     if path.exists():
         try:
-            known = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+            known = dict(parse_json(path.read_bytes()))
+        except (OSError, ValueError, TypeError):
             raise UserError(f"{path}: cannot be read; give another --out") from None
         if known != content:
             was, wanted = {**known, **known.get("settings", {})}, {**content, **settings}

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
-from personsearch.core.redaction import remember_url
+from personsearch.core.redaction import remember_dsn
 from personsearch.core.text import printable
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _check(given: argparse.Namespace) -> None:
     """Raises UserError."""
     database = given.out.startswith(DATABASES)
     if database:
-        remember_url(given.out)
+        remember_dsn(given.out)
     if "://" in given.out and not database:
         scheme = given.out.partition("://")[0]
         raise UserError(f"--out {scheme}://...: expected a folder of this machine, or postgresql://...")

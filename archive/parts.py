@@ -14,6 +14,7 @@ import numpy as np
 
 from personsearch.archive.pictures import Segment
 from personsearch.core.files import replace_file
+from personsearch.core.json_text import parse_json
 from personsearch.runtime.decisions.sighting import SeenView
 from personsearch.runtime.decisions.visits import MOST_VIEWS
 from personsearch.runtime.history.index_file import ROWS, as_numpy, load_arrow, visit_schema
@@ -195,7 +196,7 @@ def about_part(path: Path) -> dict[str, Any]:
     """What a part says of its segment, without its visits. Raises ValueError for what is no part, OSError."""
     pa = load_arrow()
     try:
-        found: dict[str, Any] = json.loads(pa.parquet.read_schema(path).metadata[ABOUT_KEY])
+        found: dict[str, Any] = parse_json(pa.parquet.read_schema(path).metadata[ABOUT_KEY])
     except (pa.ArrowInvalid, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a part of an index ({error})") from None
     return found

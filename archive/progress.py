@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from personsearch.core.files import replace_file
-from personsearch.core.text import printable
+from personsearch.core.text import json_bytes, printable
 
 EVERY_S, EVERY_S_IN_A_LOG = 0.5, 10.0
 
@@ -70,4 +69,4 @@ def duration(seconds: float) -> str:
 
 
 def write_report(out: Path, content: dict[str, Any]) -> None:
-    replace_file(out / "report.json", json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n", 0o600)
+    replace_file(out / "report.json", json_bytes(content, indent=1) + b"\n", 0o600)

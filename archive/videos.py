@@ -91,7 +91,13 @@ def _local(path: Path, name: str, camera: str = "", started: float | None = None
 
 
 def _folder(root: Path) -> Iterator[Found]:
-    for folder, folders, files in os.walk(root, followlinks=True):
+    seen: set[tuple[int, int]] = set()  # a link may lead back to where it lies
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_unlisted):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            folders[:] = []
+            continue
+        seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for file in files:
             path = Path(folder, file)
@@ -112,7 +118,7 @@ def _list(path: Path) -> Iterator[Found]:
         place, camera, when = (*parts, "", "")[:3]
         try:
             started = None if not when else datetime.datetime.fromisoformat(re.sub("Z$", "+00:00", when)).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             raise UserError(f"{path}:{number}: '{when}': expected a time such as 2026-11-25T14:00:00Z") from None
         if camera and plain(camera) != camera:
             raise UserError(f"{path}:{number}: '{camera}': expected a camera's name of letters, digits, - and _")
@@ -121,6 +127,11 @@ def _list(path: Path) -> Iterator[Found]:
                 yield Found(one.source, one.source, one.size, one.changed, camera, started)
         else:
             yield _local(path.parent / place, place, camera, started)
+
+
+def _unlisted(error: OSError) -> None:
+    """Left out in silence, a folder that cannot be read now would be gone for --prune."""
+    raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); make it readable, or move it elsewhere")
 
 
 def file_system(uri: str) -> tuple[Any, str]:
@@ -182,6 +193,8 @@ def probe(found: Found) -> Video:
     """What a file says of itself. Raises Damaged, or OSError if it cannot be reached."""
     if not found.size:
         raise Damaged("the file is empty")
+    if any("\ud800" <= c <= "\udfff" for c in found.name + found.source):
+        raise Damaged("its name is no UTF-8; rename it")
     with opened(found.source) as container:
         stream = container.streams.video[0]
         fps = float(stream.average_rate or 0)

@@ -12,6 +12,7 @@ from typing import Protocol
 from personsearch.archive.joining import joined, order_of
 from personsearch.archive.parts import FOLDER, OWNER_ONLY, Row, about_part, read_part, table_of, write_table
 from personsearch.core.files import replace_file, wipe
+from personsearch.core.json_text import parse_json
 from personsearch.runtime.history.index_file import VISITS, visit_parts
 from personsearch.runtime.history.visit_file import day_of
 
@@ -44,8 +45,8 @@ class ParquetVisits:
         self._written: set[str] = set()
 
     def has(self, camera: str, made_of: str) -> bool:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            return bool(json.loads((self.root / camera / MADE_OF).read_bytes())["parts"] == made_of)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return bool(parse_json((self.root / camera / MADE_OF).read_bytes())["parts"] == made_of)
         return False
 
     def begin(self, camera: str) -> None:

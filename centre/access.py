@@ -5,24 +5,29 @@ The file is JSON, readable by its owner: {"keys": {"desk": {"scopes": ["search"]
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from personsearch.core.config import Settings
 from personsearch.core.errors import ConfigError, UserError
-from personsearch.core.files import Reread, replace_file
+from personsearch.core.files import Reread, read_file, replace_file
+from personsearch.core.json_text import parse_json
+from personsearch.core.locks import one_writer
 
 Scope = Literal["search", "people", "health"]
 SCOPES: tuple[Scope, ...] = ("search", "people", "health")
-NAME = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+MOST_BYTES = 16 << 20  # of the file
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PREFIX = "psc_"  # so that scanners for leaked secrets can know it
 
 
@@ -58,8 +63,8 @@ class Keys(Reread[KeyEntry]):
 
 def load_keys(path: Path) -> dict[str, KeyEntry]:
     try:
-        return KeysFile.model_validate(json.loads(path.read_text(encoding="utf-8"))).keys
-    except (OSError, ValueError, ValidationError, RecursionError) as error:
+        return KeysFile.model_validate(parse_json(read_file(path, MOST_BYTES))).keys
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigError(
             f"{path}: not a readable file of keys ({reason}); remove it and make keys anew with "
@@ -70,28 +75,33 @@ def load_keys(path: Path) -> dict[str, KeyEntry]:
 def add_key(path: str | Path, name: str, scopes: tuple[Scope, ...]) -> str:
     """Gives the token, which is shown once and not kept. Raises UserError."""
     path = Path(path)
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise UserError(f"'{name[:64]}': a key's name has letters, digits, . _ and - only")
-    keys = load_keys(path) if path.exists() else {}
-    if name in keys:
-        raise UserError(f"{path}: there is a key '{name}' already; remove it first, or choose another name")
     token = PREFIX + secrets.token_urlsafe(32)
-    _save(path, keys | {name: KeyEntry(scopes=tuple(dict.fromkeys(scopes)), hash=_hash(token))})
+    with _changing(path) as keys:
+        if name in keys:
+            raise UserError(f"{path}: there is a key '{name}' already; remove it first, or choose another name")
+        keys[name] = KeyEntry(scopes=tuple(dict.fromkeys(scopes)), hash=_hash(token))
     return token
 
 
 def remove_key(path: str | Path, name: str) -> None:
     path = Path(path)
-    keys = load_keys(path) if path.exists() else {}
-    if name not in keys:
-        raise UserError(f"{path}: there is no key '{name[:64]}'; known: {', '.join(sorted(keys)) or 'none'}")
-    _save(path, {n: entry for n, entry in keys.items() if n != name})
+    with _changing(path) as keys:
+        if name not in keys:
+            raise UserError(f"{path}: there is no key '{name[:64]}'; known: {', '.join(sorted(keys)) or 'none'}")
+        del keys[name]
 
 
-def _save(path: Path, keys: dict[str, KeyEntry]) -> None:
-    content = json.dumps(KeysFile(keys=keys).model_dump(), indent=1) + "\n"
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[dict[str, KeyEntry]]:
+    """The keys, which are written when the block is over; one process at a time. Raises UserError."""
     try:
-        replace_file(path, content.encode(), 0o600)
+        with one_writer(path):
+            keys = dict(load_keys(path)) if path.exists() else {}
+            yield keys
+            content = json.dumps(KeysFile(keys=keys).model_dump(), indent=1) + "\n"
+            replace_file(path, content.encode(), 0o600)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from None
 

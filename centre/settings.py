@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from personsearch.core.config import SecretUrl, Settings
+from personsearch.core.config import SecretDsn, Settings
 from personsearch.runtime.camera_settings import TravelTime
 from personsearch.runtime.fleet_settings import NATS, Name, NatsSettings, is_loopback, split_url
 from personsearch.runtime.page_settings import LOOPBACK_NAMES
@@ -17,7 +17,7 @@ Place = Annotated[str, Field(pattern=r"^[^/]{1,64}/[A-Za-z0-9_-]{1,64}$")]  # BO
 class DatabaseSettings(Settings):
     """A server of one's own (`dsn`), or one that the centre brings along and keeps in `folder`."""
 
-    dsn: SecretUrl = Field("", max_length=4096)
+    dsn: SecretDsn = Field("", max_length=4096)
     folder: str = "centre.db"
     connections: int = Field(4, ge=2, le=100)
 

@@ -16,7 +16,8 @@ from pydantic import Field, ValidationError
 from personsearch.core.config import Settings, Whole
 from personsearch.core.errors import BundleError
 from personsearch.core.files import flush_to_disk, is_mount, real_path
-from personsearch.core.json_files import faults_of, parse_json
+from personsearch.core.json_files import faults_of
+from personsearch.core.json_text import parse_json
 from personsearch.core.odds import Odds
 
 SCHEMA = 1

@@ -24,13 +24,13 @@ from pydantic import (
 
 from personsearch.core.errors import ConfigError, UserError
 from personsearch.core.files import read_file
-from personsearch.core.redaction import HIDDEN, cut, remember, remember_url, remember_urls
+from personsearch.core.redaction import HIDDEN, cut, remember, remember_dsn, remember_urls
 from personsearch.core.yaml_text import YamlFault, parse_yaml
 
 
 class Settings(BaseModel):
     """Base of every configuration section: unknown keys are errors, values are frozen after loading, numbers are
-    finite, and true is not 1."""
+    finite, true is not 1, and text holds no NUL, which no file's name and no database takes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -38,6 +38,8 @@ class Settings(BaseModel):
     @classmethod
     def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
         parts = value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(part, str) and "\0" in part for part in parts):
+            raise ValueError("expected text without the character NUL")
         if any(isinstance(part, bool) for part in parts):
             kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)  # type: ignore[arg-type]
             if kinds & {int, float} and bool not in kinds:
@@ -53,9 +55,9 @@ def _never_shown(remembering: Callable[[str], None]) -> AfterValidator:
     return AfterValidator(see)
 
 
-# Texts that no log, event or error shows from then on: a secret itself, and a URL or DSN that may hold one.
+# Texts that no log, event or error shows from then on: a secret itself, and a database's address that may hold one.
 Secret = Annotated[str, _never_shown(remember)]
-SecretUrl = Annotated[str, _never_shown(remember_url)]
+SecretDsn = Annotated[str, _never_shown(remember_dsn)]
 
 
 @cache
@@ -122,8 +124,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"'{override}': expected key=value, for example train.epochs=2")
     try:
         _, parsed = parse_yaml(value)
-    except YamlFault:
-        raise ConfigError(f"'{override}': the value is not valid YAML") from None
+    except YamlFault as fault:
+        raise ConfigError(f"'{override}': {fault}") from None
     *parents, last = key.split(".")
     place: Any = data
     for parent in parents:
@@ -180,8 +182,11 @@ def _is_secret(location: Sequence[str | int]) -> bool:
 
 
 def _shown(location: Sequence[str | int], value: object) -> str:
-    """The beginning of a value, in which no secret stands."""
-    return repr(HIDDEN if _is_secret(location) else cut(str(value))[:60])
+    """The beginning of a value, in which no secret stands: of a web address no path, which is what some webhooks keep
+    secret."""
+    text = HIDDEN if _is_secret(location) else cut(str(value))
+    text = re.sub(r"(https?://[^/?#\s]*)[/?#\s].*", r"\1/...", text, flags=re.S | re.I)
+    return repr(text[:60])
 
 
 def _inside(location: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:

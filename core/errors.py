@@ -19,10 +19,14 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from personsearch.core.plain_logs import without_set_up
 from personsearch.core.redaction import redact
 from personsearch.core.text import printable, set_up_output
 
 EXIT_USER_ERROR = 2
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)  # descriptors, memory, processes
+WHEN_SCARCE = "end other programs, or raise the limits of this user (ulimit -a)"
 LINE_BREAK = "\n"  # several faults of one file come in one message
 # Packages that an installation without the extra [train] does not have; setup.cfg lists them.
 TRAINING_PACKAGES = ("torch", "torchvision", "onnx", "scipy", "tensorboard", "tqdm", "matplotlib", "safetensors")
@@ -66,6 +70,7 @@ def run_main(main: Callable[[], int | None]) -> int:
     status 2, Ctrl-C becomes 130. What is said holds no secret, and an output that has gone away changes no exit
     status. A package that only an extra ([train], [page]) installs is such a line as well."""
     set_up_output()
+    without_set_up()
     try:
         return main() or 0
     except UserError as error:
@@ -86,13 +91,20 @@ def run_main(main: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.filename is None and error.errno not in (*FULL, *SCARCE, errno.ENOENT):  # (no temporary folder)
             _say(traceback.format_exc().rstrip())
             return 1
         place = f"{error.filename}: " if error.filename is not None else ""
-        _say(f"error: {printable(place)}{error.strerror}; check the path and the disk")
+        what = WHEN_SCARCE if error.errno in SCARCE else "check the path and the disk"
+        _say(f"error: {printable(f'{place}{error.strerror}')}; {what}")
         return EXIT_USER_ERROR
-    except Exception:  # a bug
+    except MemoryError:
+        _say(f"error: the memory is full; {WHEN_SCARCE}")
+        return EXIT_USER_ERROR
+    except Exception as error:  # a bug, but for the one thing of which Python does not say that it is scarce
+        if str(error) == "can't start new thread":
+            _say(f"error: no further thread can be started; {WHEN_SCARCE}")
+            return EXIT_USER_ERROR
         _say(traceback.format_exc().rstrip())
         return 1
 

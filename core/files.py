@@ -60,6 +60,15 @@ def replace_file(path: str | Path, content: bytes | Callable[[BinaryIO], object]
         partial.unlink(missing_ok=True)
 
 
+def open_finite(path: str | Path) -> BinaryIO:
+    """A file or pipe to be read line by line; a device such as /dev/zero may have no end. Raises OSError."""
+    file = open(path, "rb")  # noqa: SIM115 - the caller's
+    if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is a device; expected a file", str(path))
+    return file
+
+
 def read_file(path: str | Path, most: int) -> bytes:
     """A file's bytes, for files that a user names: one without an end (/dev/zero) must not take the memory.
 

@@ -1,4 +1,4 @@
-"""A folder that one process holds at a time."""
+"""A folder that one process holds at a time, and a file that one process changes at a time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from personsearch.core.errors import UserError
+from personsearch.core.files import is_mount, real_path
 
 
 @contextlib.contextmanager
@@ -30,4 +31,19 @@ def only_one(lock: Path, taken: str, advice: str, folder_mode: int = 0o777) -> I
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder}: {taken}") from None
+        yield
+
+
+@contextlib.contextmanager
+def one_writer(path: str | Path) -> Iterator[None]:
+    """Waits until nobody else changes the file, by whatever name; for what reads a file and replaces it.
+
+    The lock is a file beside it, because the file itself is exchanged; a mounted one never is, and its folder may be
+    read-only. Raises OSError.
+    """
+    target = real_path(path)
+    lock = target if is_mount(target) else target.with_name(f".{target.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield

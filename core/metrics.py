@@ -6,6 +6,7 @@ target of a query, and no sorting: a hit's rank is the number of detections that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -177,8 +178,8 @@ def other_cameras(queries: Sequence[Query], truths: Sequence[ImageTruth]) -> lis
 
 def frame_number(name: str) -> int:
     """The last number in an image's name, without its ending; 0 if there is none."""
-    digits = "".join(c if c.isdigit() else " " for c in name.rsplit(".", 1)[0]).split()
-    return int(digits[-1]) if digits else 0
+    numbers = re.findall(r"[0-9]+", name.rsplit(".", 1)[0])
+    return int(numbers[-1][-18:]) if numbers else 0
 
 
 def answerable(

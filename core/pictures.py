@@ -9,9 +9,11 @@ import numpy as np
 
 from personsearch.core.errors import DataError
 from personsearch.core.files import read_file
+from personsearch.core.picture_sizes import claimed_pixels
 from personsearch.core.redaction import redact
 
 MOST_BYTES = 256 << 20  # of a picture's file
+MOST_PIXELS = 1 << 28  # more than any camera has
 _CONVERT = "is not supported; convert it to JPEG or PNG"
 # What a file begins with (after `offset` bytes), and what to say of it if it cannot be decoded.
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
@@ -53,10 +55,15 @@ def read_picture(path: str | Path) -> np.ndarray:
     return decode_picture(data, path)
 
 
-def decode_picture(data: bytes, path: str | Path) -> np.ndarray:
+def decode_picture(data: bytes, path: str | Path, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     """`read_picture` of a file's bytes; `path` is what messages call it."""
     if not data:
         raise DataError(f"{path}: is empty")
+    if (pixels := claimed_pixels(data)) > most_pixels:
+        most = f"{most_pixels / 1e6:.0f} million"
+        raise DataError(
+            f"{path}: claims to have {pixels / 1e6:,.0f} million pixels, more than {most}; it is damaged, or too large"
+        )
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except (cv2.error, MemoryError) as error:

@@ -48,6 +48,19 @@ def remember_url(url: str) -> None:
             remember(value)
 
 
+def remember_dsn(dsn: str) -> None:
+    """The same for a database's URL, or its `key=value ...`. What libpq says of a malformed one shows pieces of it."""
+    remember_url(dsn)
+    user_info = dsn.partition("://")[2].rpartition("@")[0]
+    for piece in re.split(r"[/?#@:\[\]]", user_info.partition(":")[2]):
+        remember(piece)
+    if "://" not in dsn:
+        for word in dsn.split():
+            key, equals, value = word.partition("=")
+            if not equals or "password" in key:  # a password with a space in it goes on without a key
+                remember((value if equals else word).strip("'\""))
+
+
 def remember_urls(data: object) -> None:
     """The same for all texts within a configuration as YAML gives it."""
     waiting, seen = [data], set()

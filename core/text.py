@@ -28,11 +28,28 @@ def acts(character: str) -> bool:
     return category in _ACTING
 
 
+def whole_number(text: str, most: int = 10**9) -> int | None:
+    """The number from 0 to `most` that a text is, in plain digits; None for anything else. (Python also reads digits of
+    other scripts, calls a superscript a digit which it cannot read, and refuses thousands of them.)"""
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
+    return value if 0 <= value <= most else None
+
+
 def printable(text: str, keep: str = "") -> str:
     """The text with every character that acts escaped, apart from those in `keep`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c.encode("unicode_escape").decode() if acts(c) and c not in keep else c for c in text)
+
+
+def json_bytes(content: Any, indent: int | None = None) -> bytes:
+    """UTF-8 for a file: readable, but for a name on the disk that is no text, with which all goes by JSON's escapes."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(content, ensure_ascii=False, indent=indent, separators=separators)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=indent, separators=separators).encode()
 
 
 def json_line(content: Any, stream: TextIO | None = None) -> str:

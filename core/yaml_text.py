@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ MERGE = "tag:yaml.org,2002:merge"
 _UNREADABLE = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)  # `2020-13-45`, `!!bool maybe`
 
 
+_SURPRISING = re.compile(r"[-+]?(?:(?P<octal>0[0-7_]+$)|[0-9_]+:)")
 MOST_VALUES = 100_000  # of a document, each counted as often as aliases repeat it
 
 
@@ -105,3 +107,11 @@ def _refuse_unreadable(loader: yaml.SafeLoader, root: yaml.Node) -> None:
                 line = node.start_mark.line + 1
                 kind = node.tag.rpartition(":")[2]
                 raise YamlFault(f"not valid YAML: '{node.value[:60]}' cannot be read as {kind}", line) from None
+            if node.tag.endswith((":int", ":float")) and (other := _SURPRISING.match(node.value)):
+                why = (
+                    "that begins with 0 is octal (010 is 8)"
+                    if other["octal"]
+                    else "with a colon has base 60 (1:30 is 90)"
+                )
+                fault = f"a number {why} in YAML; write it as a plain number, or as text in quotes"
+                raise YamlFault(fault, node.start_mark.line + 1)

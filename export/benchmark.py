@@ -16,8 +16,8 @@ from typing import Any
 from personsearch.core.bundle import MODEL, graph_file, read_manifest
 from personsearch.core.engines.choice import ENGINES, split_choice
 from personsearch.core.errors import EngineError, UserError
-from personsearch.core.files import replace_file
-from personsearch.core.json_files import parse_json
+from personsearch.core.files import read_file, replace_file
+from personsearch.core.json_text import parse_json
 from personsearch.export.charts import draw_bench
 from personsearch.export.graph_stats import ROI_ALIGN, graph_stats
 
@@ -104,7 +104,7 @@ def run_bench(options: BenchOptions, note: Callable[[str], None] = print) -> dic
 def markdown(path: Path) -> str:
     """The table of an earlier run for a document. Raises UserError for a file that is not one."""
     try:
-        content = parse_json(path.read_bytes())
+        content = parse_json(read_file(path, 64 << 20))
         rows = [
             f"| {row['engine']} | {row['batch']} | {row['frames_per_second']:.1f} | {row['p50_ms']:.1f} / "
             f"{row['p95_ms']:.1f} | {row['all_frames_per_second']:.1f} | {row['memory_mb']:.0f} | "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from personsearch.core.bundle import (
 )
 from personsearch.core.engines.tensorrt_library import ENGINE_SUFFIX, NoTensorRT, TensorRT, engine_name, load_tensorrt
 from personsearch.core.errors import BundleError, UserError
+from personsearch.core.json_text import parse_json
 from personsearch.export.tensorrt_builder import BuildOptions, build_engine, build_target
 
 
@@ -101,7 +101,7 @@ def rebuild_engines(bundle: Path, options: EngineOptions, note: Callable[[str], 
                 shutil.copy2(bundle / name, staging / name)
             if not add_engines(staging, options, note):
                 return False
-            content = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+            content = parse_json((bundle / MANIFEST).read_bytes())
             write_bundle(bundle, staging, {k: v for k, v in content.items() if k not in ("schema_version", "files")})
     except OSError as error:
         raise BundleError(f"{bundle}: cannot be written ({error.strerror or error}); nothing was changed") from None

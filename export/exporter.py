@@ -26,7 +26,8 @@ from personsearch.core.bundle import (
     write_bundle,
 )
 from personsearch.core.errors import BundleError, EngineError, UserError
-from personsearch.core.json_files import parse_json
+from personsearch.core.files import read_file
+from personsearch.core.json_text import parse_json
 from personsearch.core.odds import Odds
 from personsearch.core.openvino_core import computes_bf16
 from personsearch.core.preprocess import Letterbox
@@ -235,7 +236,7 @@ def _odds(path: str) -> dict | None:
     if not path:
         return None
     try:
-        return Odds.model_validate(parse_json(Path(path).read_bytes())).model_dump(mode="json")
+        return Odds.model_validate(parse_json(read_file(path, 16 << 20))).model_dump(mode="json")
     except OSError as error:
         raise UserError(f"--odds {path}: cannot be read ({error.strerror})") from None
     except ValueError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from personsearch.core.bundle import read_manifest
 from personsearch.core.errors import BundleError
-from personsearch.core.json_files import parse_json
+from personsearch.core.json_text import parse_json
 from personsearch.export.graph_stats import graph_stats
 
 

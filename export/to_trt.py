@@ -13,7 +13,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.config import parse_size
 from personsearch.core.errors import run_main
 
@@ -29,8 +29,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", default="", help="bundle folder (default: out/NAME beside the working directory)")
     parser.add_argument("--name", default="", help="name in the manifest (default: the run's name)")
-    parser.add_argument("--batch", type=int, default=1, help="frames per inference call (default 1)")
-    parser.add_argument("--proposals", type=int, default=0, help="people per frame at most (default: as trained)")
+    parser.add_argument("--batch", type=within(int, 1, 1024), default=1, help="frames per inference call (default 1)")
+    parser.add_argument(
+        "--proposals", type=within(int, 0, 10_000), default=0, help="people per frame at most (default: as trained)"
+    )
     parser.add_argument("--size", default="", metavar="HxW", help="canvas, for example 480x864 (default: as trained)")
     parser.add_argument(
         "--weights", choices=("fp16", "fp32"), default="fp16", help="storage of the weights in the files"
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         help="your own frames for int8's ranges: a video or a folder of images; a labelled data set (PRW's layout or "
         "people.json) also gives the similarity thresholds (default: synthetic street)",
     )  # fmt: skip
-    group.add_argument("--calibrate-count", type=int, default=300, help="frames taken from it (default 300)")
+    group.add_argument("--calibrate-count", type=within(int, 1), default=300, help="frames taken from it (default 300)")
     group.add_argument(
         "--odds", default="", metavar="FILE.json",
         help="what similarities across cameras are worth, as in docs/measurements/odds-edge.json",
@@ -57,15 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--frames", default="", metavar="DIR|VIDEO", help="frames for parity (default: street)")
     group.add_argument("--data", default="", metavar="ROOT", help="data set for the gates' mAP (default: street)")
     group.add_argument(
-        "--data-frames", type=int, default=0,
+        "--data-frames", type=within(int, 0), default=0,
         help="test images for the gates, and frames for thresholds (default 48; 24 test images where all is float32)",
     )  # fmt: skip
-    group.add_argument("--max-loss", type=float, default=0.5, help="mAP points that a precision may lose (default 0.5)")
+    group.add_argument(
+        "--max-loss", type=within(float, 0, 100), default=0.5, help="mAP points that a precision may lose (default 0.5)"
+    )
     group.add_argument("--accept-loss", action="store_true", help="write the bundle all the same")
     group = parser.add_argument_group("TensorRT")
     group.add_argument("--engine", choices=("auto", "no"), default="auto", help="build engines if a library loads")
     group.add_argument("--target", default="", help="TensorRT for RTX: GPU architecture, for example SM86")
-    group.add_argument("--workspace-mb", type=int, default=2048, help="builder's scratch memory (default 2048)")
+    group.add_argument(
+        "--workspace-mb", type=within(int, 1, 1 << 20), default=2048, help="builder's scratch memory (default 2048)"
+    )
     group.add_argument("--timing-cache", default="", metavar="FILE", help="measured kernels, kept between builds")
     return parser
 

@@ -15,9 +15,10 @@ import logging
 import sys
 from pathlib import Path
 
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.config import load_settings
 from personsearch.core.errors import UserError, run_main
+from personsearch.core.plain_logs import plain_logs
 
 
 def main() -> int:
@@ -30,15 +31,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gallery", default="", help="gallery file (default: `gallery` in the file)")
     parser.add_argument("--bundle", default="", help="bundle folder (default: `bundle` in the file, else models/edge)")
     parser.add_argument("--engine", default="", help="inference engine (default: `engine` in the file, else auto)")
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long; files end by themselves (default 10)")
+    minutes = within(float, 0, 10_080)  # a week
+    parser.add_argument("--minutes", type=minutes, default=10.0, help="how long; files end by themselves (default 10)")
     parser.add_argument("--plot", default="", metavar="FILE.png", help="draw impostors, genuine pairs and the rates")
     return parser
 
 
 def _main() -> int:
     given = _parser().parse_args()
-    if given.minutes <= 0:
-        raise UserError(f"--minutes {given.minutes:g}: must be positive")
+    if not given.minutes:
+        raise UserError("--minutes 0: must be positive")
     from personsearch.core.bundle import read_manifest
     from personsearch.runtime.decisions.calibration import calibration_file, load_calibration, save_calibration
     from personsearch.runtime.decisions.people import odds_of
@@ -53,7 +55,7 @@ def _main() -> int:
     manifest = read_manifest(bundle)
     path = calibration_file(gallery)
     known = load_calibration(path, manifest.model_hash)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    plain_logs(logging.WARNING)
     settings = settings.model_copy(update={"engine": given.engine or settings.engine})
     measurement = Measurement(settings, bundle, manifest)
     measurement.watch(60 * given.minutes)

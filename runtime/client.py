@@ -31,6 +31,7 @@ from personsearch.runtime.delivery.late_names import LateNames, NamedEvent
 from personsearch.runtime.delivery.whole_sightings import Visits, WholeSighting
 
 Event = dict[str, Any]
+EMPTY_ANSWERS, EMPTY_WAIT_S = 25, 0.2  # to a question for events that the box has numbered, until they count as lost
 
 
 @dataclass
@@ -228,8 +229,14 @@ class Client:
                 fetch.next = fetch.last + 1
             else:
                 head, bodies = answer
-                fetch.failures = 0
-                fetch.next = int(head["next"])
+                if head["next"] > fetch.next:
+                    fetch.failures, fetch.next = 0, head["next"]
+                elif head["reply"] != "busy":  # the journal lost its end, or its disk takes nothing just now
+                    fetch.failures += 1
+                    if fetch.failures < EMPTY_ANSWERS:
+                        time.sleep(EMPTY_WAIT_S)
+                        return
+                    fetch.next = fetch.last + 1
                 for body in bodies:
                     try:
                         event = read_event(body)

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from personsearch.core.boxes import iou
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.street.street import Street, StreetSettings
@@ -113,10 +113,11 @@ def _with_page(gallery: Gallery, urls: list[str], bundle: str, endpoint: str) ->
 
 def _main() -> int:
     parser = command_line(__doc__)
-    parser.add_argument("--seconds", type=float, default=None, help="length of the demo (default 20, --page: no end)")
+    seconds = within(float, 0, 86_400)
+    parser.add_argument("--seconds", type=seconds, default=None, help="length of the demo (default 20, --page: no end)")
     parser.add_argument("--page", action="store_true", help="serve the operator's page (needs personsearch[page])")
     parser.add_argument("--cameras", type=int, default=2, help="synthetic cameras besides the enrolment camera")
-    parser.add_argument("--seed", type=int, default=7, help="which street")
+    parser.add_argument("--seed", type=within(int, 0), default=7, help="which street")
     parser.add_argument("--bundle", default="", help="bundle folder (default: models/edge)")
     parser.add_argument("--endpoint", default="tcp://127.0.0.1:*", help="where to publish")
     parser.add_argument("--record", default="", metavar="DIR", help="write annotated video there")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from personsearch.core.commands import command_line
 from personsearch.core.errors import ConfigError, UserError, run_main
+from personsearch.core.plain_logs import plain_logs
 
 if TYPE_CHECKING:
     from personsearch.runtime.settings import StreamSettings
@@ -46,7 +47,7 @@ def _main() -> int:
     from personsearch.runtime.operations.report import as_data, as_lines, write_report
     from personsearch.runtime.settings import default_bundle
 
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    plain_logs(logging.ERROR)
     settings, trouble = _settings(given.cams)
     bundle = Path(given.bundle or (settings.bundle if settings else "") or default_bundle())
     found = examine(settings, bundle, given.seconds, trouble)

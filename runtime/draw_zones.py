@@ -67,6 +67,8 @@ def frame_of(camera: CameraSettings) -> np.ndarray:
             image = source.retrieve() if source.grab() else None
             if image is not None:
                 return image
+    except SourceError as error:
+        raise CameraError(f"camera {camera.name}: {error}; or give --still PICTURE") from None
     finally:
         source.close()
     raise CameraError(f"camera {camera.name}: gives no frame that can be decoded; or give --still PICTURE")

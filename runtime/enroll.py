@@ -31,6 +31,7 @@ import numpy as np
 
 from personsearch.core.commands import command_line
 from personsearch.core.errors import GalleryError, UserError, run_main
+from personsearch.core.text import printable
 
 if TYPE_CHECKING:
     from personsearch.core.bundle import Manifest
@@ -192,9 +193,9 @@ def _from_files(given: argparse.Namespace, bundle: Path) -> list[EnrolledView]:
 
 
 def _origin(where: str) -> str:
-    """A file's name without its folders, and when in it."""
+    """A file's name without its folders, and when in it; what is no text in it is escaped."""
     file, at, moment = where.rpartition(" at ")
-    return f"{Path(file).name}{at}{moment}"[-300:] if at else Path(where).name[-300:]
+    return printable(f"{Path(file).name}{at}{moment}" if at else Path(where).name)[-300:]
 
 
 def _from_track(given: argparse.Namespace, manifest: Manifest) -> list[EnrolledView]:

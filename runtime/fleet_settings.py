@@ -24,7 +24,8 @@ def split_url(url: str, schemes: dict[str, bool]) -> SplitResult:
     expected = f"expected {' or '.join(f'{scheme}://HOST:PORT' for scheme in schemes)}"
     try:
         parts = urlsplit(url)
-        if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
+        odd = any(c.isspace() or not c.isprintable() for c in url)  # urlsplit drops some of these in silence
+        if odd or parts.scheme not in schemes or not parts.hostname or parts.port == 0:
             raise ValueError
     except ValueError:
         raise ValueError(expected) from None

@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.config import load_settings
 from personsearch.core.errors import UserError, run_main
 
@@ -34,7 +34,13 @@ def _main() -> int:
     parser.add_argument("--box-key", default="", metavar="PLACE", help="file:PATH, env:NAME or credential:NAME")
     parser.add_argument("--audit", default="", metavar="FILE", help="audit log (default: GALLERY.audit if it is there)")
     parser.add_argument("--receipt", default="", metavar="FILE", help="write the receipt there (default: print it)")
-    parser.add_argument("--wait", type=float, default=20.0, metavar="SECONDS", help="for a running stream (default 20)")
+    parser.add_argument(
+        "--wait",
+        type=within(float, 0, 86_400),
+        default=20.0,
+        metavar="SECONDS",
+        help="for a running stream (default 20)",
+    )
     given = parser.parse_args()
     from personsearch.core.bundle import read_manifest
     from personsearch.runtime.operations.erasers import erasers_of

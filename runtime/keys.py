@@ -4,7 +4,7 @@
   personsearch-keys server --keys keys           make the box's own key pair (once)
   personsearch-keys client NAME --keys keys      make a subscriber's key pair and let it in
   personsearch-keys list --keys keys             who may read
-  personsearch-keys remove NAME --keys keys      let it in no more (at once, also in a running stream)
+  personsearch-keys remove NAME --keys keys      let it in no more (from its next connection on)
 
 Set `publish.keys: keys` in cams.yaml. A subscriber needs two files: its own NAME.key_secret and the box's server.key.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 import struct
 import sys
 import time
@@ -29,9 +30,9 @@ from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
 
 log = logging.getLogger("personsearch.keys")
-KEY_BYTES = 32
+KEY_BYTES, MOST_BYTES = 32, 1 << 16  # of a key, and of a file of keys
 SERVER, CLIENTS = "server", "clients"
-NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Guard:
@@ -98,6 +99,9 @@ class Guard:
 def load_key(path: str | Path, secret: bool = False) -> tuple[bytes, bytes]:
     """Public and secret key (empty if the file holds none). Raises UserError."""
     try:
+        found = os.stat(path)
+        if stat.S_ISCHR(found.st_mode) or found.st_size > MOST_BYTES:  # /dev/zero has no end
+            raise ValueError
         public, hidden = zmq.auth.load_certificate(path)
         for key in (public, hidden):
             if key and len(z85.decode(key)) != KEY_BYTES:
@@ -118,7 +122,7 @@ def identify(socket: zmq.Socket, keys: tuple[bytes, bytes, bytes]) -> None:
 
 def make_pair(folder: Path, name: str) -> Path:
     """NAME.key and NAME.key_secret (readable by the owner only) in the folder; gives the latter."""
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise UserError(f"'{name}': a name has letters, digits, - and _ only")
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / f"{name}.key_secret").exists():
@@ -147,8 +151,8 @@ def _main() -> int:
     parser.add_argument("--keys", default="keys", help="folder of the keys")
     arguments = parser.parse_args()
     folder, clients = Path(arguments.keys), Path(arguments.keys) / CLIENTS
-    if arguments.action in ("client", "remove") and not arguments.name:
-        raise UserError(f"{arguments.action}: give the client's name")
+    if arguments.action in ("client", "remove") and not NAME.fullmatch(arguments.name):
+        raise UserError(f"{arguments.action}: give the client's name, of letters, digits, - and _ only")
     try:
         if arguments.action == "server":
             make_pair(folder, SERVER)

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.text import json_line, printable
 from personsearch.runtime.delivery.late_names import NamedEvent
@@ -33,8 +33,10 @@ def _main() -> int:
     parser.add_argument("--topic", action="append", default=[], help="prefix, for example match.door; repeatable")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--since", choices=("now", "kept"), default="now", help="kept: everything the box has, first")
-    parser.add_argument("--count", type=int, default=0, help="end after so many events")
-    parser.add_argument("--timeout", type=float, default=0.0, metavar="S", help="end after so long without an event")
+    parser.add_argument("--count", type=within(int, 0), default=0, help="end after so many events")
+    parser.add_argument(
+        "--timeout", type=within(float, 0), default=0.0, metavar="S", help="end after so long without an event"
+    )
     parser.add_argument("--key", default="", help="this subscriber's NAME.key_secret, if the box encrypts")
     parser.add_argument("--server-key", default="", help="the box's server.key, if the box encrypts")
     arguments = parser.parse_args()

@@ -7,13 +7,13 @@ and variance of the people in the footage, each one prototype (paper, Eq. 5-6): 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from personsearch.core.commands import command_line
 from personsearch.core.config import load_settings
 from personsearch.core.errors import DataError, UserError, run_main
 from personsearch.train.data.prw import SearchData
@@ -24,7 +24,7 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--config", required=True, help="a preset that names the parts, as configs/edge-distill.yaml")
     parser.add_argument(
         "--footage", required=True, nargs="+", metavar="DIR", help="people.json whose people have identities; several"

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.config import parse_size
 from personsearch.core.errors import CheckpointError, UserError, run_main
 
@@ -33,7 +33,7 @@ def _main() -> int:
         help="pool people at another size in pixels (omniscale head), multiples of 16",
     )
     parser.add_argument(
-        "--statistics", type=int, default=24, metavar="N",
+        "--statistics", type=within(int, 0, 10_000), default=24, metavar="N",
         help="batches of the training data to renew the norms' running statistics on, which an average does not fit "
         "(default 24; 0 averages them too)",
     )  # fmt: skip

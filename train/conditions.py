@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.resources import here_or_shipped
 
@@ -37,7 +37,7 @@ def _main() -> int:
     parser.add_argument("--format", choices=("street", "prw", "cuhk", "json"), default="street", help="the data")
     parser.add_argument("--root", default="", help="the data set's folder")
     parser.add_argument("--frames", type=int, default=0, help="of each split, evenly spread (0: 400, for reid 120)")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads")
+    parser.add_argument("--threads", type=within(int, 1, 1024), default=1, help="processor threads")
     parser.add_argument("--out", default="runs/conditions")
     arguments = parser.parse_args()
     from personsearch.train.paper.conditions import SWEEPS

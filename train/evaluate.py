@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.resources import here_or_shipped
 
@@ -54,7 +54,9 @@ def _main() -> int:
     parser.add_argument(
         "--min-score", type=float, default=None, help="detections for search (default: the model's own)"
     )
-    parser.add_argument("--min-gap", type=int, default=0, help="also score galleries at least so many frames away")
+    parser.add_argument(
+        "--min-gap", type=within(int, 0), default=0, help="also score galleries at least so many frames away"
+    )
     parser.add_argument("--multi-view", action="store_true", help="also score galleries of the other cameras")
     parser.add_argument("--cbgm", action="store_true", help="also score with context bipartite graph matching")
     parser.add_argument(
@@ -71,14 +73,14 @@ def _main() -> int:
     )
     parser.add_argument(
         "--gains",
-        type=int,
+        type=within(int, 0),
         default=0,
         metavar="N",
         help="draw the N queries that gain most over --against",
     )
     parser.add_argument(
         "--failures",
-        type=int,
+        type=within(int, 0),
         default=0,
         metavar="N",
         help="draw the N worst queries and the N worst frames",

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.files import replace_file
 from personsearch.core.resources import here_or_shipped, shipped
@@ -43,13 +43,13 @@ def _main() -> int:
     parser = command_line(__doc__)
     parser.add_argument("experiment", choices=("toy", "ablation", "curves", "proposals"))
     parser.add_argument("--out", default="runs/experiments")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=within(int, 1, 1000), default=3)
     parser.add_argument("--config", type=here_or_shipped, default=DEFAULT, help="ablation: network and schedule")
     parser.add_argument("--format", choices=("street", "prw", "cuhk", "json"), default="street", help="the data")
     parser.add_argument("--root", default="", help="the data set's folder")
     parser.add_argument("--model", default="", help="curves, proposals: a checkpoint or a published model")
     parser.add_argument("--frames", type=int, default=40, help="proposals: training images that they come from")
-    parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 = torch's choice")
+    parser.add_argument("--threads", type=within(int, 0, 1024), default=0, help="processor threads; 0 = torch's choice")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
     arguments = parser.parse_args()
     out = Path(arguments.out)

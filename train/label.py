@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.resources import here_or_shipped
 
@@ -26,9 +26,11 @@ def _main() -> int:
     parser.add_argument("--detector", required=True, help="YOLOX ONNX file, class 0 = person")
     parser.add_argument("--out", required=True, help="a new folder for the data set")
     parser.add_argument("--every", type=int, default=4, help="use every n-th frame")
-    parser.add_argument("--frames", type=int, default=0, help="stop a video after so many used frames (0 = its end)")
+    parser.add_argument(
+        "--frames", type=within(int, 0), default=0, help="stop a video after so many used frames (0 = its end)"
+    )
     parser.add_argument("--width", type=int, default=960, help="detector input width, a multiple of 32")
-    parser.add_argument("--score", type=float, default=0.3, help="keep boxes with at least this score")
+    parser.add_argument("--score", type=within(float, 0, 1), default=0.3, help="keep boxes with at least this score")
     parser.add_argument("--tracks", action="store_true", help="follow people to give them identities")
     parser.add_argument("--bundle", type=here_or_shipped, default="models/edge", help="embeds people for --tracks")
     arguments = parser.parse_args()

@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 
-from personsearch.core.commands import command_line
+from personsearch.core.commands import command_line, within
 from personsearch.core.errors import run_main
 from personsearch.core.files import replace_file
 from personsearch.core.resources import here_or_shipped, shipped
@@ -26,8 +26,10 @@ def main() -> int:
 def _main() -> int:
     parser = command_line(__doc__)
     parser.add_argument("--config", type=here_or_shipped, default=DEFAULT)
-    parser.add_argument("--steps", type=int, default=1, help="timed steps, after one to warm up")
-    parser.add_argument("--rows", type=int, default=12, help="operations to list; 0 = time without the profiler")
+    parser.add_argument("--steps", type=within(int, 1), default=1, help="timed steps, after one to warm up")
+    parser.add_argument(
+        "--rows", type=within(int, 0), default=12, help="operations to list; 0 = time without the profiler"
+    )
     parser.add_argument("--json", default="", metavar="FILE", help="write the figures")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example optimiser.batch=2")
     arguments = parser.parse_args()

@@ -16,7 +16,7 @@ from typing import Any
 
 from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
-from personsearch.core.json_files import parse_json
+from personsearch.core.json_text import parse_json
 
 UNKNOWN = "not recorded: measure it with `python train/evaluate.py` and publish again with --figures"
 

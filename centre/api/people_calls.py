@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import cv2
-import numpy as np
 from fastapi import APIRouter, HTTPException
 from fastapi import Path as InPath
 from pydantic import Field
@@ -18,6 +17,8 @@ from personsearch.centre.api.guard import By, HouseOf, on_record
 from personsearch.centre.api.records import Asked, Fault, Forgetting, SharedPerson
 from personsearch.centre.gallery import GroupGallery
 from personsearch.centre.house import House
+from personsearch.core.errors import DataError
+from personsearch.core.pictures import decode_picture
 from personsearch.runtime.decisions.gallery_record import MAX_CROP
 from personsearch.runtime.decisions.person import MAX_LABEL, MAX_LABELS, MAX_NOTE, Crop, Details, expiry_date
 
@@ -154,8 +155,11 @@ def _crop(picture: Picture, number: int) -> Crop:
         data = base64.b64decode(picture.data, validate=True)
     except (ValueError, binascii.Error):
         raise HTTPException(422, f"picture {number}: expected base64") from None
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if pixels is None or pixels.size > 3 * MOST_PIXELS:
+    try:
+        pixels = decode_picture(data, f"picture {number}", MOST_PIXELS)
+    except DataError as error:
+        raise HTTPException(422, str(error)) from None
+    if pixels.size > 3 * MOST_PIXELS:
         raise HTTPException(422, f"picture {number}: expected a JPEG or PNG of at most {MOST_PIXELS} pixels")
     height, width = pixels.shape[:2]
     x1, y1, x2, y2 = picture.box or (0.0, 0.0, float(width), float(height))

@@ -5,12 +5,22 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 Person = Annotated[str, Field(pattern=r"^p-[0-9a-f]{12}$")]
 Sighting = Annotated[str, Field(pattern=r"^s-[0-9a-f]{16}$")]
-Place = Annotated[str, Field(pattern=r"^[^/]{1,64}/[A-Za-z0-9_-]{1,64}$", description="BOX/CAMERA")]
-BoxName = Annotated[str, Field(min_length=1, max_length=64)]
+Place = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,64}/[A-Za-z0-9_-]{1,64}$", description="BOX/CAMERA")]
+BoxName = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,64}$")]  # Postgres keeps no NUL
+YEARS = range(1970, 9999)
+
+
+def _of_our_time(moment: datetime.datetime) -> datetime.datetime:
+    if moment.year not in YEARS:
+        raise ValueError(f"expected a year from {YEARS[0]} to {YEARS[-1]}")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_of_our_time)]
 MOST_HITS = 1000
 
 
@@ -26,8 +36,8 @@ class Search(Asked):
     embedding: list[float] | None = Field(None, min_length=1, max_length=4000)
     model: str | None = Field(None, pattern=r"^[0-9a-f]{16}$")
     camera: Place | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     boxes: list[BoxName] = Field([], max_length=1000)
     cameras: list[Place] = Field([], max_length=1000)
     limit: int = Field(20, ge=1, le=MOST_HITS)

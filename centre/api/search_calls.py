@@ -7,10 +7,20 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query
-from pydantic import AwareDatetime
 
 from personsearch.centre.api.guard import By, HouseOf, on_record
-from personsearch.centre.api.records import BoxName, Fault, Part, Person, Search, Searched, Sighting, Visit, WholeVisit
+from personsearch.centre.api.records import (
+    BoxName,
+    Fault,
+    Moment,
+    Part,
+    Person,
+    Search,
+    Searched,
+    Sighting,
+    Visit,
+    WholeVisit,
+)
 from personsearch.centre.database import visits
 from personsearch.centre.database.searching import Filter, of_embedding, of_sighting, search
 from personsearch.centre.following import follow
@@ -26,10 +36,10 @@ async def sightings(
     house: HouseOf, by: By,
     person: Annotated[Person | None, Query(description="id")] = None,
     name: Annotated[str | None, Query(max_length=200, description="as shared with a group's boxes")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="default: 24 hours ago")] = None,
-    until: AwareDatetime | None = None,
+    since: Annotated[Moment | None, Query(description="default: 24 hours ago")] = None,
+    until: Moment | None = None,
     box: Annotated[list[BoxName] | None, Query(max_length=1000)] = None,
-    before: Annotated[AwareDatetime | None, Query(description="`started` of the last one, to go on")] = None,
+    before: Annotated[Moment | None, Query(description="`started` of the last one, to go on")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The latest first. Ids stand in the database; names are looked up when asked."""

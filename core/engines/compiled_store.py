@@ -35,7 +35,7 @@ def cache_folder() -> Path | None:
     `~/.cache`).
     """
     if chosen := os.environ.get(VARIABLE, ""):
-        return None if chosen == "off" else Path(chosen).expanduser().absolute()
+        return None if chosen == "off" else Path(os.path.expanduser(chosen)).absolute()
     if given := os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]:
         return Path(given)
     try:

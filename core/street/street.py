@@ -194,13 +194,16 @@ class Street:
 class StreetUrl(StreetSettings):
     """Query part of `synthetic://street?seed=7&camera=2&people=8&fps=10`; `frames` ends the stream (0: endless)."""
 
-    camera: int = Field(0, ge=0)
+    camera: int = Field(0, ge=0, le=63)
     frames: int = Field(0, ge=0)
 
 
 def parse_street_url(url: str) -> StreetUrl:
     """Raises CameraError with the bad part and the known keys."""
-    parts = urlparse(url)
+    try:
+        parts = urlparse(url)
+    except ValueError:  # a bracket that is not closed
+        raise CameraError(f"{url}: expected synthetic://street?key=value&...") from None
     if parts.scheme != "synthetic" or parts.netloc != "street":
         raise CameraError(f"{url}: expected synthetic://street?key=value&...")
     given: dict[str, object] = dict(parse_qsl(parts.query, keep_blank_values=True))

@@ -76,6 +76,11 @@ class Camera:
         return {memory.number for memory in (self._memory, *(f.memory for f in self.pending)) if memory}
 
     @property
+    def _open_s(self) -> float:
+        """How long opening may take. A file is waited for by nobody but this machine, which may be busy."""
+        return self.settings.open_timeout_s if self.settings.live else max(START_S, self.settings.open_timeout_s)
+
+    @property
     def done(self) -> bool:
         """Ended, and all its frames taken."""
         return self.state == "ended" and not self.pending
@@ -91,7 +96,7 @@ class Camera:
             self._deadline = now + self.settings.read_timeout_s  # its process rightly waits for us
         elif self.channel is not None and now >= self._deadline:
             cause = {"opening": "timeout", "frames": "stall", "process": "crashed"}[self._waiting_for]
-            limit = self.settings.open_timeout_s if cause == "timeout" else self.settings.read_timeout_s
+            limit = self._open_s if cause == "timeout" else self.settings.read_timeout_s
             what = {
                 "timeout": f"no answer within {limit:g} s",
                 "stall": f"no frame for {limit:g} s",
@@ -229,7 +234,7 @@ class Camera:
             self._memory = SharedFrames(descriptors[0], header["slot_bytes"])
             self._generation = header["memory"]
         elif kind == "opening":
-            self._expect("opening", now + self.settings.open_timeout_s)
+            self._expect("opening", now + self._open_s)
         elif kind == "opened":
             self.counters.opened += 1
             self._trying = header["device"]

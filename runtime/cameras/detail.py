@@ -194,7 +194,7 @@ class DetailReader:
     def _hear(self, header: dict[str, Any], payload: bytes, now: float) -> None:
         kind, live = header["kind"], self.settings.live
         if kind == "opening":
-            limit = self.settings.open_timeout_s
+            limit = self.settings.open_timeout_s if live else max(START_S, self.settings.open_timeout_s)
             self._expect("timeout", f"no answer within {limit:g} s", now + limit)
         elif kind in ("opened", "alive"):
             limit = self.settings.read_timeout_s if live else math.inf

@@ -19,6 +19,7 @@ _PLAIN = re.compile(  # what can be shown of a URL: scheme, host, port and path
 )
 _USER_INFO = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*")
 _kinds: dict[str, str] = {}  # of URLs that begin with a reference: asked for many times a second
+MOST_SECRET = 4096  # characters: /dev/zero has no end of its first line
 ENCODE = (
     "if the user or the password holds / ? # % an at sign or a space, percent-encode it "
     "(%2F for /, %3F for ?, %23 for #, %25 for %, %40 for an at sign, %20 for a space)"
@@ -62,7 +63,7 @@ def with_secrets(url: str, camera: str = "") -> str:
                 found = os.environ[name]
             else:
                 with open(name, encoding="utf-8") as file:
-                    found = file.readline().strip()
+                    found = file.readline(MOST_SECRET).strip()
         except KeyError:
             raise ConfigError(f"{what} needs the environment variable {name}, which is not set") from None
         except (OSError, UnicodeDecodeError) as error:

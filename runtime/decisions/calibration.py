@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from personsearch.core.config import Settings
 from personsearch.core.errors import GalleryError
 from personsearch.core.files import replace_file
+from personsearch.core.json_text import parse_json
 from personsearch.core.odds import Odds
 
 FORMAT = "personsearch-calibration/1"
@@ -40,12 +41,12 @@ def load_calibration(path: str | Path, model_hash: str) -> dict[str, CameraCalib
     try:
         if path.stat().st_size > MAX_BYTES:
             raise GalleryError(f"{path}: larger than {MAX_BYTES} bytes; this is no calibration")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise GalleryError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise GalleryError(f"{path}: not valid JSON; measure again with personsearch-calibrate") from None
     try:
         read = CalibrationFile.model_validate(content)

@@ -10,11 +10,13 @@ import numpy as np
 from cv2 import IMWRITE_JPEG_QUALITY, IMWRITE_JPEG_SAMPLING_FACTOR, IMWRITE_JPEG_SAMPLING_FACTOR_444, imencode
 
 from personsearch.core.boxes import clip, iou
+from personsearch.core.config import LARGEST_PIXEL
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import DataError, GalleryError, UserError
 from personsearch.core.pictures import is_grey, read_picture
 from personsearch.core.quality import Quality, quality_of
 from personsearch.core.records import Detections
+from personsearch.core.text import whole_number
 from personsearch.core.tracking.tracker import Tracker, TrackingSettings
 from personsearch.core.videos import USUAL_FPS, Video
 from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
@@ -212,9 +214,10 @@ def _folded(name: str) -> str:
 def track_of(text: str) -> tuple[str, int]:
     """`yard/17` -> camera and number. Raises UserError."""
     camera, slash, number = text.rpartition("/")
-    if not slash or not camera or not number.isascii() or not number.isdigit():
+    track = whole_number(number, 1 << 53)
+    if not slash or not camera or track is None:
         raise UserError(f"--track {text}: expected CAMERA/NUMBER as match events have them, for example yard/17")
-    return camera, int(number)
+    return camera, track
 
 
 def no_track(camera: str, number: int) -> GalleryError:
@@ -232,6 +235,6 @@ def parse_box(text: str) -> np.ndarray | None:
         x, y, w, h = (float(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--box {text}: expected four numbers x,y,w,h in pixels") from None
-    if w <= 0 or h <= 0 or not np.isfinite([x, y, w, h]).all():
-        raise UserError(f"--box {text}: width and height must be positive")
+    if not (w > 0 and h > 0 and np.abs([x, y, w, h]).max() <= LARGEST_PIXEL):
+        raise UserError(f"--box {text}: expected numbers of pixels, width and height positive")
     return np.array([x, y, x + w, y + h], np.float32)

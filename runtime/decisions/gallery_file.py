@@ -6,13 +6,12 @@ killed between two of them leaves the old gallery or the new one. The two earlie
 
 from __future__ import annotations
 
-import fcntl
 import io
 import time
 import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from personsearch.core.errors import GalleryError
 from personsearch.core.files import is_mount, real_path, replace_file
+from personsearch.core.locks import one_writer
 from personsearch.runtime.decisions.gallery import PICTURE, EnrolledView, Gallery, of_length_one, usable
 from personsearch.runtime.decisions.gallery_keys import Keyring, box_key, keys_file, load_keyring
 from personsearch.runtime.decisions.gallery_record import MAX_SOURCE, packed, unpacked
@@ -290,14 +290,9 @@ def begin_gallery(path: str | Path, model_hash: str, dimensions: int) -> None:
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
     """One writer at a time, across processes, by whatever name they reach the file. Raises GalleryError."""
-    try:
-        target = real_path(path)
-        # The folder of a mounted file may be read-only; the file itself is never exchanged there.
-        lock = target if is_mount(target) else target.with_name(f".{target.name}.lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = open(lock, "a")  # noqa: SIM115 - held open while locked
-    except OSError as error:
-        raise GalleryError(f"{path}: cannot be written ({error.strerror})") from None
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        try:
+            held.enter_context(one_writer(path))
+        except OSError as error:
+            raise GalleryError(f"{path}: cannot be written ({error.strerror})") from None
         yield

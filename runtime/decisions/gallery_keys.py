@@ -172,13 +172,13 @@ def box_key(where: str = "") -> bytes | None:
     kind, _, name = where.partition(":")
     try:
         if kind == "file" and name:
-            data = read_file(Path(name).expanduser(), MOST_BYTES)
+            data = read_file(os.path.expanduser(name), MOST_BYTES)
         elif kind == "env" and name:
-            data = os.environ[name].encode()
+            data = os.fsencode(os.environ[name])
         elif kind == "credential" and name and "/" not in name:
             data = read_file(Path(os.environ["CREDENTIALS_DIRECTORY"]) / name, MOST_BYTES)
         else:
-            raise GalleryError(f"the box's key: expected {WAYS}, got '{where[:60]}'")
+            raise GalleryError(f"the box's key: expected where it is, not the key itself: {WAYS}")
     except KeyError as missing:
         raise GalleryError(f"the box's key {where}: the environment has no {missing.args[0]}") from None
     except OSError as error:
@@ -204,7 +204,7 @@ def parse_key(data: bytes, where: str) -> bytes:
 def make_box_key(where: str) -> bytes:
     """The box's key, which is made and written (readable by its owner only) if `file:PATH` is not there yet."""
     kind, _, name = where.partition(":")
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if kind == "file" and name and not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

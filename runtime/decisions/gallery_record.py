@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from personsearch.core.errors import GalleryError
+from personsearch.core.wall_clock import LATEST
 from personsearch.runtime.decisions.names import MAX_NAME, person_name
 from personsearch.runtime.decisions.person import (
     ID,
@@ -48,7 +49,7 @@ class _Part(BaseModel):
 class _View(_Part):
     source: str = Field(min_length=1, max_length=MAX_SOURCE)
     quality: float = Field(ge=0, le=1)
-    time: float = Field(0.0, ge=0)
+    time: float = Field(0.0, ge=0, le=LATEST)
     origin: str = Field("", max_length=MAX_ORIGIN)
     merged_from: Id | None = None
     crop: tuple[int, float, float, float, float] | None = None  # bytes of the JPEG, and the box in it
@@ -64,7 +65,7 @@ class _Merged(_Part):
     id: Id
     name: str = Field(max_length=MAX_NAME)
     details: _Details = Field(default_factory=_Details)
-    enrolled: float = Field(0.0, ge=0)
+    enrolled: float = Field(0.0, ge=0, le=LATEST)
 
 
 class _Person(_Merged):

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from personsearch.core.errors import GalleryError
 from personsearch.core.files import replace_file
 from personsearch.core.json_files import read_record
+from personsearch.core.wall_clock import LATEST
 
 FORMAT = "personsearch-undo/1"
 MOST, KEEP_DAYS, MAX_BYTES = 20, 30.0, 256 << 20
@@ -38,7 +39,7 @@ class Change:
 class _Change(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     kind: str = Field(max_length=64)
-    time: float = Field(ge=0)
+    time: float = Field(ge=0, le=LATEST)
     before: str
     after: str
     people: dict[str, str | None]

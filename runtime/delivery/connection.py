@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import zmq
 
 from personsearch.core.errors import UserError
-from personsearch.runtime.delivery.endpoints import needs_ipv6
+from personsearch.core.json_text import parse_json
+from personsearch.runtime.delivery.endpoints import connect, needs_ipv6
 from personsearch.runtime.delivery.inbox import ROOM
 from personsearch.runtime.keys import identify, load_key
 
@@ -38,13 +39,11 @@ class Connection:
         subscriber = self._socket(zmq.SUB)
         try:
             for topic in topics:
-                subscriber.setsockopt_string(zmq.SUBSCRIBE, topic)
-            subscriber.connect(self._endpoint)
-        except zmq.ZMQError as error:
+                subscriber.setsockopt(zmq.SUBSCRIBE, topic.encode(errors="surrogateescape"))
+            connect(subscriber, self._endpoint)
+        except UserError:
             self.close()
-            raise UserError(
-                f"{self._endpoint}: not an endpoint to connect to ({error.strerror}); expected tcp://HOST:PORT or tcp://[IPV6]:PORT"
-            ) from None
+            raise
         return subscriber
 
     def _socket(self, kind: int) -> zmq.Socket:
@@ -76,8 +75,13 @@ class Connection:
         if not self._replay:
             return None
         if self._dealer is None:
-            self._dealer = self._socket(zmq.DEALER)
-            self._dealer.connect(self._replay)
+            dealer = self._socket(zmq.DEALER)
+            try:
+                connect(dealer, self._replay)
+            except UserError:  # what the heartbeat says is no port
+                dealer.close()
+                return None
+            self._dealer = dealer
         try:
             self._dealer.send(json.dumps(question).encode(), zmq.NOBLOCK)
         except zmq.Again:
@@ -87,11 +91,16 @@ class Connection:
             self._dealer = None
             return None
         parts = self._dealer.recv_multipart()
-        head = json.loads(parts[0])
-        if head["reply"] == "busy":
-            time.sleep(min(1.0, float(head["retry_after_s"])))
-            return ({"next": question["first"]}, []) if "first" in question else None
-        if head["reply"] == "error":
+        try:
+            head = parse_json(parts[0])
+            if head["reply"] == "busy":
+                time.sleep(max(0.0, min(1.0, float(head["retry_after_s"]))))
+                return ({"next": question["first"], "reply": "busy"}, []) if "first" in question else None
+            if head["reply"] == "error":
+                return None
+            if question["request"] == "range":
+                head["next"] = int(head["next"])
+        except (ValueError, LookupError, TypeError, AttributeError):  # another program answers
             return None
         return head, parts[1:]
 

@@ -12,6 +12,7 @@ from typing import TextIO
 import zmq
 
 from personsearch.core.errors import UserError
+from personsearch.core.redaction import cut
 
 WHY = {
     "EADDRINUSE": "is another stream running? Choose another {key}, for example tcp://127.0.0.1:5566",
@@ -34,6 +35,28 @@ def needs_ipv6(endpoint: str) -> bool:
     except (OSError, UnicodeError):
         return False  # an interface, *, or a name that is not known (yet)
     return socket.AF_INET6 in families and socket.AF_INET not in families
+
+
+def connect(zmq_socket: zmq.Socket, endpoint: str) -> None:
+    """Raises UserError for what is no endpoint to connect to: ZeroMQ itself takes ports that nobody can have, and waits
+    there for ever."""
+    scheme, _, rest = endpoint.partition("://")
+    host, _, port = rest.rpartition(":")
+    reason = ""
+    if scheme == "tcp" and "@" in rest:
+        reason = "has a user or a password, which an endpoint has not"
+    elif scheme == "tcp" and not (host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        reason = "has no port from 1 to 65535"
+    try:
+        if not reason:
+            zmq_socket.connect(endpoint)
+    except (zmq.ZMQError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+    if reason:
+        shown = cut(endpoint)
+        raise UserError(
+            f"{shown}: not an endpoint to connect to ({reason}); expected tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH"
+        )
 
 
 def reachable(endpoint: str) -> str:
@@ -70,7 +93,7 @@ def _claim(endpoint: str, key: str) -> TextIO | None:
     taken = f"cannot publish on {endpoint}: it is in use; {WHY['EADDRINUSE'].format(key=key)}"
     with contextlib.ExitStack() as held:
         try:
-            lock = held.enter_context(open(f"{path}.lock", "w"))
+            lock = held.enter_context(open(f"{path}.lock", "a"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.lexists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
                 raise UserError(f"cannot publish on {endpoint}: a file of this name exists; choose another {key}")

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from personsearch.core.json_text import parse_event
 from personsearch.core.redaction import redact
+from personsearch.core.text import printable
 
 if TYPE_CHECKING:  # clients load this, and need neither OpenCV nor NumPy's arrays of frames
     from personsearch.runtime.cameras.frames import Frame
@@ -41,7 +43,7 @@ class EventFactory:
 
     def _state(self, kind: str, now: float, state: str, reason: str, **more: Any) -> dict[str, Any]:
         """What is written for people passes here."""
-        return {**self._event(kind, now), **more, "state": state, "reason": redact(reason)}
+        return {**self._event(kind, now), **more, "state": state, "reason": printable(redact(reason), keep="\n")}
 
     def match(self, match: Match, frame: Frame, now: float) -> dict[str, Any]:
         """The box of the person is given in pixels of the upright picture, before region and size were applied."""
@@ -169,26 +171,30 @@ def read_event(body: bytes | str) -> dict[str, Any]:
     Raises ValueError for anything else: the sender may be any program.
     """
     try:
-        event = json.loads(body)
+        event = parse_event(body)
         beat = event["type"] == HEARTBEAT.decode()
         numbers = [event["sequence"], *(event["topics"].values() if beat else [event["topic_sequence"]])]
-        texts = [event["type"], event["boot"], event["time"], *(event["topics"] if beat else ())]
+        texts = [event["type"], event["boot"], *((*event["topics"], event["replay"]) if beat else ())]
+        times = [event["time"]]
         if event["type"] == "match":
-            texts += [event["camera"], event["person"], event["frame"]["time"]]
+            texts += [event["camera"], event["person"]]
+            times.append(event["frame"]["time"])
             numbers += [event["track"], event["frame"]["index"]]
             sizes = [event["similarity"], event["threshold"], *(event["bounding_box"][side] for side in "xywh")]
             if not all(math.isfinite(size) for size in sizes):
                 raise ValueError("not a number")
         if event["type"] == "sighting":
-            texts += [event[key] for key in ("camera", "sighting", "change", "reason", "started", "last_seen")]
-            texts += [event[key] for key in ("person", "stranger") if event[key] is not None]
-            texts += [stay["camera"] for stay in event["cameras"]]
-            if not math.isfinite(event["duration_s"]):
-                raise ValueError("not a number")
+            texts += [event[key] for key in ("box", "camera", "sighting", "change", "reason")]
+            texts += [text for text in (event["person"], event["stranger"], event.get("previous")) if text is not None]
+            texts += [*(stay["camera"] for stay in event["cameras"]), *event["zones"]]
+            times += [event["started"], event["last_seen"]]
+            if not math.isfinite(event["duration_s"]) or not isinstance(event["evidence"], dict | None):
+                raise ValueError("not a number, or no evidence")
         if not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers) or not all(isinstance(t, str) for t in texts):
             raise ValueError("wrong kinds of values")
-        from_iso(event["time"])
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        for text in times:
+            from_iso(text)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"not an event of this project ({error})") from None
     return event
 
@@ -200,8 +206,11 @@ def iso_time(seconds: float) -> str:
 
 
 def from_iso(text: str) -> float:
-    """Seconds since the epoch of an event's time."""
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    """Seconds since the epoch of an event's time. Raises ValueError for what is none, or is no time of a clock."""
+    try:
+        return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except (OverflowError, OSError):
+        raise ValueError(f"'{text[:40]}' is beyond the times that a clock can have") from None
 
 
 def topic_of(event: dict[str, Any]) -> str:

@@ -62,7 +62,7 @@ class Journal:
                     f"{path}: is a mounted file; mount its folder, because SQLite keeps two more files beside it"
                 )
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = open(f"{self.path}.lock", "w")  # noqa: SIM115 - held as long as the journal
+            self._lock = open(f"{self.path}.lock", "a")  # noqa: SIM115 - held as long as the journal
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
@@ -138,13 +138,15 @@ class Journal:
         messages: list[Message] = []
         wall, boot, topics, sequence = time.time(), self.boot, self.topics, self.sequence
         for event in events:
-            sequence += 1
             topic = topic_of(event)
-            number = topics[topic] = topics.get(topic, 0) + 1
-            stamped = {
-                "id": f"{boot}-{sequence}", "boot": boot, "sequence": sequence, "topic_sequence": number, **event
-            }  # fmt: skip
-            body = encode_text(stamped).encode()
+            number = topics.get(topic, 0) + 1
+            stamp = {"id": f"{boot}-{sequence + 1}", "boot": boot, "sequence": sequence + 1, "topic_sequence": number}
+            try:
+                body = encode_text(stamp | event).encode()
+            except ValueError as error:  # a fault of ours must not take the others along
+                log.error("an event of %s is left out, as it is no JSON: %s", topic, error)
+                continue
+            sequence, topics[topic] = sequence + 1, number
             messages.append((topic.encode(), body))
             self._backlog.append((sequence, topic, number, wall, body))
         self.sequence = sequence

@@ -5,7 +5,6 @@ Requests and answers are documented in docs/events.md. Anything else is answered
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import zmq
 
+from personsearch.core.json_text import parse_json
 from personsearch.runtime.delivery.events import SCHEMA_VERSION, encode_text
 from personsearch.runtime.delivery.journal import Journal, JournalReader
 
@@ -129,8 +129,8 @@ def _head(content: dict[str, Any]) -> bytes:
 def _parse(body: bytes) -> dict[str, Any]:
     """Raises ValueError for anything that is no question."""
     try:
-        question = json.loads(body)
-    except (ValueError, RecursionError):
+        question = parse_json(body)
+    except ValueError:
         raise ValueError("expected a JSON object") from None
     if not isinstance(question, dict) or question.get("request") not in REQUESTS:
         raise ValueError('expected {"request": "snapshot"} or {"request": "range", "first": N, "last": N}')

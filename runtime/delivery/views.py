@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import zmq
 
 from personsearch.core.errors import UserError
-from personsearch.runtime.delivery.endpoints import needs_ipv6
+from personsearch.core.json_text import parse_json
+from personsearch.runtime.delivery.endpoints import connect, needs_ipv6
 from personsearch.runtime.delivery.events import encode_text
 from personsearch.runtime.keys import load_key
 
@@ -34,10 +34,7 @@ def ask_views(
             socket.setsockopt(zmq.CURVE_PUBLICKEY, public)
             socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
             socket.setsockopt(zmq.CURVE_SERVERKEY, load_key(server_key)[0])
-        try:
-            socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            raise UserError(f"{endpoint}: not an endpoint to connect to ({error.strerror})") from None
+        connect(socket, endpoint)
         socket.send(encode_text({"request": "views", "camera": camera, "track": track}).encode())
         if not socket.poll(int(ANSWER_S * 1000)):
             raise UserError(
@@ -47,8 +44,18 @@ def ask_views(
         head, *bodies = socket.recv_multipart()
     finally:
         context.destroy(linger=0)
-    answer = json.loads(head)
-    if answer["reply"] != "views":
-        raise UserError(f"{endpoint}: the stream gives no views: {answer.get('error', answer['reply'])}")
-    rows = np.frombuffer(bodies[0], np.float32).reshape(answer["count"], -1) if answer["count"] else np.zeros((0, 0))
-    return rows, answer["qualities"], answer["model"]
+    try:
+        answer = parse_json(head)
+        if answer["reply"] != "views":
+            raise UserError(f"{endpoint}: the stream gives no views: {answer.get('error', answer['reply'])}")
+        rows = (
+            np.frombuffer(bodies[0], np.float32).reshape(answer["count"], -1) if answer["count"] else np.zeros((0, 0))
+        )
+        qualities = [float(quality) for quality in answer["qualities"]]
+        if not len(rows) == len(qualities) or not np.isfinite(rows).all():
+            raise ValueError
+        return rows, qualities, str(answer["model"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(
+            f"{endpoint}: what answers there is no stream; give its publish.replay with --connect"
+        ) from None

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from personsearch.core.files import replace_file
+from personsearch.core.json_text import parse_json
 from personsearch.core.locks import only_one
 
 log = logging.getLogger("personsearch.fleet")
@@ -25,7 +26,7 @@ class Cursor:
         if self._unsaved:
             return self._unsaved
         try:
-            found = json.loads(self.path.read_bytes())["id"]
+            found = parse_json(self.path.read_bytes())["id"]
             if EVENT_ID.fullmatch(found):
                 return str(found)
         except FileNotFoundError:

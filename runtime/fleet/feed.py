@@ -12,7 +12,8 @@ import zmq
 import zmq.asyncio
 
 from personsearch.core.errors import UserError
-from personsearch.runtime.delivery.endpoints import needs_ipv6
+from personsearch.core.json_text import parse_json
+from personsearch.runtime.delivery.endpoints import connect, needs_ipv6
 from personsearch.runtime.delivery.events import HEARTBEAT, read_event, topic_of
 from personsearch.runtime.fleet.sink import Outgoing
 from personsearch.runtime.keys import identify
@@ -45,9 +46,9 @@ class Feed:
         try:
             self._live = self._socket(zmq.SUB, endpoint)
             self._live.subscribe("")
-        except zmq.ZMQError as error:
+        except UserError:
             self._context.destroy(linger=0)
-            raise UserError(f"{endpoint}: not an endpoint to connect to ({error.strerror})") from None
+            raise
 
     def _socket(self, kind: int, endpoint: str) -> zmq.asyncio.Socket:
         socket = self._context.socket(kind)
@@ -58,7 +59,7 @@ class Feed:
         socket.setsockopt(zmq.RCVHWM, 1000)
         if self._keys:
             identify(socket, self._keys)
-        socket.connect(endpoint)
+        connect(socket, endpoint)
         return socket
 
     async def listen(self) -> None:
@@ -132,11 +133,14 @@ class Feed:
                     self._dealer.close()  # an answer that comes later must not be taken for the next one's
                     self._dealer = None
                     return None
-                head = json.loads(head_text)
-                if head["reply"] == "busy":
-                    await asyncio.sleep(min(1.0, float(head["retry_after_s"])))
-                    continue
-                return None if head["reply"] == "error" else (head, bodies)
+                try:
+                    head = parse_json(head_text)
+                    if head["reply"] != "busy":
+                        return None if head["reply"] == "error" else (head, bodies)
+                    wait = float(head["retry_after_s"])
+                except (ValueError, LookupError, TypeError):  # another program answers
+                    return None
+                await asyncio.sleep(max(0.0, min(1.0, wait)))
 
     def close(self) -> None:
         self._context.destroy(linger=0)

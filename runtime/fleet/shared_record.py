@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from personsearch.core.wall_clock import LATEST
 from personsearch.runtime.decisions.gallery_record import MAX_SOURCE, Id, packed, unpacked
 from personsearch.runtime.decisions.person import PICTURE, EnrolledView, Person
 from personsearch.runtime.fleet.sealing import GroupKey
@@ -47,7 +48,7 @@ class Header(BaseModel):
     state: State
     version: int = Field(ge=1, lt=2**53)
     box: str = Field(min_length=1, max_length=64)
-    time: float = Field(ge=0)
+    time: float = Field(ge=0, le=LATEST)
 
     @property
     def stamp(self) -> Stamp:

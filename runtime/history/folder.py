@@ -22,6 +22,8 @@ import numpy as np
 
 from personsearch.core.errors import UserError
 from personsearch.core.files import replace_file, wipe
+from personsearch.core.json_text import parse_json
+from personsearch.core.wall_clock import may_be_right
 from personsearch.runtime.history.visit_file import CROPS, VISITS, NoVisits, VisitFile, cut_crops
 
 log = logging.getLogger("personsearch.history")
@@ -65,7 +67,7 @@ def expire(root: Path, keep_s: float, now: float, done: dict[Path, int]) -> int:
             begin = begin_of(day)
         except ValueError:
             continue
-        if begin + DAY_S <= cutoff or begin > now + keep_s:
+        if begin + DAY_S <= cutoff or (begin > now + keep_s and may_be_right(now)):
             erased += _wipe_day(day)
         elif begin < cutoff:
             for path in sorted(day.glob(f"*{VISITS}")):
@@ -215,7 +217,7 @@ def _erase_sightings(path: Path, sightings: np.ndarray, person: bytes) -> int:
 def forgotten(root: Path) -> dict[str, float]:
     """Traces of the ids of people and their sightings, and when they were forgotten; those of the last two days."""
     try:
-        content = json.loads((root / FORGOTTEN).read_bytes())
+        content = parse_json((root / FORGOTTEN).read_bytes())
         now = time.time()
         return {str(k): float(v) for k, v in content.items() if abs(now - float(v)) < FORGOTTEN_S}
     except (OSError, ValueError, AttributeError, TypeError):

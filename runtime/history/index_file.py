@@ -7,7 +7,6 @@ personsearch-search. What stands in them, and how it is read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from personsearch.core.errors import UserError
+from personsearch.core.json_text import parse_json
 
 FORMAT, ABOUT, VISITS = "personsearch-index/1", "index.json", "visits"
 ROWS = 8192  # of a row group, and compared at once
@@ -43,7 +43,7 @@ class IndexHeader:
 def read_header(root: str | Path) -> IndexHeader:
     """Raises UserError for a folder that is no index."""
     try:
-        content = json.loads((Path(root) / ABOUT).read_bytes())
+        content = parse_json((Path(root) / ABOUT).read_bytes())
         if content["format"] != FORMAT:
             raise ValueError
         return IndexHeader(str(content["model"]), int(content["dimensions"]), dict(content["settings"]))

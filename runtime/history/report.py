@@ -100,7 +100,10 @@ def _few(count: float) -> str:
 
 
 def _local(moment: float) -> str:
-    return datetime.datetime.fromtimestamp(moment).isoformat(" ", "seconds")
+    try:
+        return datetime.datetime.fromtimestamp(moment).isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # an index that somebody else made
+        return "at no time of a calendar"
 
 
 def _same_day(hit: Hit) -> bool:

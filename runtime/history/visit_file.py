@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from personsearch.core.errors import UserError
+from personsearch.core.json_text import parse_json
 
 FORMAT, VISITS, CROPS = "personsearch-visits/1", ".visits", ".crops"
 HEADER_BYTES, MAX_DIMENSIONS = 512, 8192
@@ -246,7 +247,7 @@ def _write_all(descriptor: int, data: bytes, place: int) -> None:
 
 def _header(path: Path, data: bytes) -> Header:
     try:
-        content = json.loads(data)
+        content = parse_json(data)
         header = Header(str(content["model"]), int(content["dimensions"]), str(content["camera"]))
         if content["format"] != FORMAT or not 0 < header.dimensions <= MAX_DIMENSIONS:
             raise ValueError

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from personsearch.core.errors import UserError
-from personsearch.core.files import flush_to_disk, real_path, replace_file
-from personsearch.core.json_files import parse_json
+from personsearch.core.files import flush_to_disk, open_finite, real_path, replace_file
+from personsearch.core.json_text import parse_json
 from personsearch.core.redaction import redact
+from personsearch.core.text import json_bytes
 from personsearch.runtime.delivery.events import from_iso, iso_time
 
 BEGINNING = "0" * 64  # "previous" of the first entry
@@ -84,7 +85,7 @@ def _append(file: BinaryIO, number: int, previous: str, kind: str, facts: dict[s
         "previous": previous,
     }  # fmt: skip
     entry["hash"] = hash_of(entry)
-    file.write(json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+    file.write(json_bytes(entry) + b"\n")
     return number + 1, str(entry["hash"])
 
 
@@ -166,7 +167,7 @@ def verify(path: str | Path, expect: str = "") -> Verdict:
     """
     verdict, met = Verdict(), not expect
     try:
-        with open(path, "rb") as file:
+        with open_finite(path) as file:
             for place, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
                     verdict.torn = len(line)
@@ -200,7 +201,7 @@ def verify(path: str | Path, expect: str = "") -> Verdict:
 def entries(path: str | Path) -> Iterator[Entry]:
     """All that can be read, the oldest first. Raises UserError."""
     try:
-        with open(path, "rb") as file:
+        with open_finite(path) as file:
             for line in file:
                 with contextlib.suppress(ValueError):
                     yield _read(line)

@@ -13,7 +13,6 @@ happens in the socket's own thread.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -28,6 +27,7 @@ import cv2
 import zmq
 
 from personsearch.core.errors import UserError
+from personsearch.core.json_text import parse_json
 from personsearch.runtime.delivery.endpoints import bind
 from personsearch.runtime.delivery.events import encode_text
 from personsearch.runtime.delivery.publisher import Publisher
@@ -115,7 +115,7 @@ class Control:
     def _hear(self, parts: list[bytes]) -> None:
         envelope, number = parts[:-1], 0
         try:
-            question = json.loads(parts[-1])
+            question = parse_json(parts[-1])
             number = int(question["id"])
             kind = question["request"]
             if kind == "picture":
@@ -130,7 +130,7 @@ class Control:
                 self._send(envelope, {"id": number, "reply": "correct", "done": done})
             else:
                 raise ValueError("expected request picture, state, reload or correct")
-        except (UserError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
             self._send(envelope, {"id": number, "reply": "error", "error": str(error)[:300]})
 
     def _deliver(self, answer: Answer) -> None:

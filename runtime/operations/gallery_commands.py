@@ -128,7 +128,7 @@ def _list(gallery: Gallery, given: argparse.Namespace) -> None:
         views = len(person.views)
         cameras = ", ".join(sorted({view.source for view in person.views}))
         line = (person.name, f"{views} view{'s' if views > 1 else ''}", cameras, person.id, _details(person, now))
-        print("\t".join(line).rstrip())
+        print(printable("\t".join(line).rstrip(), keep="\t"))
         if given.show:
             _show(person)
 
@@ -144,7 +144,7 @@ def _show(person: Person) -> None:
             parts = [view.source, f"quality {view.quality:.2f}", _moment(view.time), printable(view.origin)]
             parts.append("picture kept" if view.crop is not None else "")
             parts.append(f"from {merged.get(view.merged_from, view.merged_from)}" if view.merged_from else "")
-            print(f"  {kind} {number}: " + ", ".join(part for part in parts if part))
+            print(printable(f"  {kind} {number}: " + ", ".join(part for part in parts if part)))
 
 
 def _details(person: Person, now: float) -> str:

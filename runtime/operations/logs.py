@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 
+from personsearch.core.plain_logs import PlainFormatter
 from personsearch.core.redaction import redact
-from personsearch.core.text import json_line, printable
+from personsearch.core.text import json_line
 from personsearch.runtime.delivery.events import iso_time
 from personsearch.runtime.operations.console import Console, ConsoleHandler
 
@@ -38,12 +39,9 @@ class RateLimit(logging.Filter):
         return passes
 
 
-class TextFormatter(logging.Formatter):
+class TextFormatter(PlainFormatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(redact(super().format(record)), keep="\n\t")
 
 
 class JsonFormatter(logging.Formatter):

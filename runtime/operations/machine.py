@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from personsearch.core import __version__
+from personsearch.core.wall_clock import may_be_right
 from personsearch.runtime.cameras.decoders import DEVICES, missing
 
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm")
@@ -20,7 +21,6 @@ PACKAGES = (
     "numpy", "opencv-python", "pyzmq", "pydantic", "openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt",
     "cuda-bindings", "torch",
 )  # fmt: skip
-BORN = 1_750_000_000  # seconds since the epoch: no clock of this program's users stands before 2025
 UNSYNCHRONISED = 5  # TIME_ERROR of adjtimex
 
 
@@ -72,7 +72,7 @@ def usable_cores() -> float:
 
 def clock_trouble() -> str:
     """Empty if the clock seems right, else what is wrong. Events carry its time, and boxes are compared by it."""
-    if time.time() < BORN:
+    if not may_be_right(time.time()):
         return f"the clock stands at {time.strftime('%Y-%m-%d', time.gmtime())}; set it, for example with chrony"
 
     class Timex(ctypes.Structure):  # room for all that the kernel writes; nothing but the result is used

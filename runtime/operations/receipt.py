@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from personsearch.core.errors import GalleryError
 from personsearch.core.files import replace_file
+from personsearch.core.text import json_bytes
 
 
 def write_receipt(path: str | Path, receipt: dict[str, Any]) -> None:
     """Raises GalleryError; the person is erased all the same."""
     try:
-        replace_file(path, (json.dumps(receipt, indent=1, ensure_ascii=False) + "\n").encode(), 0o600)
+        replace_file(path, json_bytes(receipt, indent=1) + b"\n", 0o600)
     except OSError as error:
         raise GalleryError(f"{path}: the receipt cannot be written ({error.strerror}); the person is erased") from None
 

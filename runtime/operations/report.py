@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from personsearch.core.errors import UserError
 from personsearch.core.files import replace_file
 from personsearch.core.redaction import redact
+from personsearch.core.text import json_bytes
 from personsearch.runtime.cameras.urls import without_secrets
 from personsearch.runtime.delivery.events import iso_time
 from personsearch.runtime.operations.capacity import USABLE
@@ -88,6 +88,6 @@ def _redacted(part: Any) -> Any:
 def write_report(path: str | Path, data: dict[str, Any]) -> None:
     """Raises UserError; a file that was there is then as it was."""
     try:
-        replace_file(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode(), OWNER_ONLY)
+        replace_file(path, json_bytes(data, indent=1) + b"\n", OWNER_ONLY)
     except OSError as error:
         raise UserError(f"--report {path}: cannot be written ({error.strerror}); choose another place") from None

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from personsearch.core.config import Settings
 from personsearch.core.errors import GalleryError
 from personsearch.core.files import replace_file
+from personsearch.core.json_text import parse_json
 from personsearch.runtime.decisions.gallery_file import locked
 from personsearch.runtime.decisions.person import EnrolledView
 
@@ -68,12 +69,12 @@ def load_reviews(path: str | Path) -> dict[str, Answer]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise GalleryError(f"{path}: larger than {MAX_BYTES} bytes; remove it, and answers are counted anew")
-        content = _File.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content = _File.model_validate(parse_json(path.read_bytes()))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise GalleryError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError, ValidationError):
+    except ValueError:
         raise GalleryError(f"{path}: no file of answers; remove it, and they are counted anew") from None
     if content.format != FORMAT:
         raise GalleryError(f"{path}: expected format {FORMAT}, got {content.format[:40]!r}")

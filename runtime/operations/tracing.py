@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import os
 from typing import Any
+from urllib.parse import unquote
 
 from personsearch.core.errors import UserError
-from personsearch.core.redaction import remember_url
+from personsearch.core.redaction import remember, remember_url
 from personsearch.core.tracking.tracker import Track
 from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.decisions.recognition import Match
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")  # often a token
 SHARE = 0.01  # of the frames, unless OTEL_TRACES_SAMPLER says otherwise
 STEPS = ("wait", "analyse", "match", "publish")
 
@@ -44,12 +46,17 @@ class Traces:
             ) from None
         for name in ENDPOINTS:
             remember_url(os.environ.get(name, ""))
+        for header in ",".join(os.environ.get(name, "") for name in HEADERS).split(","):
+            remember(unquote(header.partition("=")[2].strip()))
         logging.getLogger("opentelemetry").setLevel(logging.ERROR)
         name = os.environ.get("OTEL_SERVICE_NAME", "personsearch")
         sampler = None if os.environ.get("OTEL_TRACES_SAMPLER") else TraceIdRatioBased(SHARE)
         resource = Resource.create({"service.name": name, "service.instance.id": box})
-        self._provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        try:
+            self._provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
+            self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        except (ValueError, OSError) as error:  # a number, a compression or a certificate that is none
+            raise UserError(f"traces: a variable OTEL_... cannot be used ({error}); correct it, or unset it") from None
         self._tracer, self._below = self._provider.get_tracer("personsearch"), set_span_in_context
 
     def look(self, frame: Frame, tracks: list[Track], matches: list[Match]) -> None:

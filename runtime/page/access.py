@@ -15,6 +15,7 @@ import json
 import re
 import secrets
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,14 +23,17 @@ from typing import Literal
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from personsearch.core.config import Settings
 from personsearch.core.errors import ConfigError, UserError
-from personsearch.core.files import Reread, replace_file
+from personsearch.core.files import Reread, read_file, replace_file
+from personsearch.core.json_text import parse_json
+from personsearch.core.locks import one_writer
 
 Role = Literal["viewer", "operator"]
-NAME = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+MOST_BYTES = 16 << 20  # of the file
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 LEAST_LETTERS, MOST_LETTERS = 10, 1024
 SESSION_S = 12 * 3600.0
 CONSOLE = "console"  # the user who came by the key in the log
@@ -71,8 +75,8 @@ def _nobody() -> str:
 
 def load_users(path: Path) -> dict[str, UserEntry]:
     try:
-        return UsersFile.model_validate(json.loads(path.read_text(encoding="utf-8"))).users
-    except (OSError, ValueError, ValidationError, RecursionError) as error:
+        return UsersFile.model_validate(parse_json(read_file(path, MOST_BYTES))).users
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigError(
             f"{path}: not a readable file of users ({reason}); remove it and set passwords anew with "
@@ -83,26 +87,32 @@ def load_users(path: Path) -> dict[str, UserEntry]:
 def set_password(path: str | Path, name: str, password: str, role: Role) -> None:
     """Add a user or replace the password. Raises UserError for a name that is none, and for a short password."""
     path = Path(path)
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise UserError(f"'{name[:64]}': a user's name has letters, digits, . _ and - only")
     if not LEAST_LETTERS <= len(password) <= MOST_LETTERS:
         raise UserError(f"a password has at least {LEAST_LETTERS} characters, this one {len(password)}; try a sentence")
-    users = load_users(path) if path.exists() else {}
-    _save(path, users | {name: UserEntry(role=role, hash=_hasher.hash(password))})
+    entry = UserEntry(role=role, hash=_hasher.hash(password))
+    with _changing(path) as users:
+        users[name] = entry
 
 
 def remove_user(path: str | Path, name: str) -> None:
     path = Path(path)
-    users = load_users(path) if path.exists() else {}
-    if name not in users:
-        raise UserError(f"{path}: there is no user '{name[:64]}'; known: {', '.join(sorted(users)) or 'none'}")
-    _save(path, {n: entry for n, entry in users.items() if n != name})
+    with _changing(path) as users:
+        if name not in users:
+            raise UserError(f"{path}: there is no user '{name[:64]}'; known: {', '.join(sorted(users)) or 'none'}")
+        del users[name]
 
 
-def _save(path: Path, users: dict[str, UserEntry]) -> None:
-    content = json.dumps(UsersFile(users=users).model_dump(), indent=1) + "\n"
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[dict[str, UserEntry]]:
+    """The users, which are written when the block is over; one process at a time. Raises UserError."""
     try:
-        replace_file(path, content.encode(), 0o600)
+        with one_writer(path):
+            users = dict(load_users(path)) if path.exists() else {}
+            yield users
+            content = json.dumps(UsersFile(users=users).model_dump(), indent=1) + "\n"
+            replace_file(path, content.encode(), 0o600)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from None
 
@@ -131,7 +141,7 @@ class Sessions:
         """None for a forged, expired, revoked or outdated one."""
         with contextlib.suppress(ValueError, TypeError):
             body, signature = (base64.urlsafe_b64decode(part + "==") for part in cookie.split("."))
-            name, until, number = json.loads(body)
+            name, until, number = parse_json(body)
             good = hmac.compare_digest(signature, self._sign(body, self._stamp(name)))
             role = self._role(name)
             if good and role is not None and now < until and number not in self.revoked:

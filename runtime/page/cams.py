@@ -24,6 +24,7 @@ from personsearch.core.bundle import Manifest
 from personsearch.core.config import Settings, load_settings
 from personsearch.core.errors import ConfigError, UserError
 from personsearch.core.files import replace_file
+from personsearch.core.json_text import parse_json
 from personsearch.core.zones import LineSettings, ZoneSettings
 from personsearch.runtime.cameras.urls import without_secrets
 from personsearch.runtime.operations.reload import check_files
@@ -163,7 +164,7 @@ class Cams:
 
     def _changes(self) -> list[dict[str, str]]:
         try:
-            content = json.loads(self._history.read_text(encoding="utf-8"))
+            content = parse_json(self._history.read_bytes())
             return [{key: str(change[key]) for key in ("what", "before", "after")} for change in content]
         except (OSError, ValueError, KeyError, TypeError):
             return []  # nothing to take back

@@ -6,6 +6,8 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from personsearch.core.text import whole_number
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -108,4 +110,5 @@ def host_name(host: str) -> str:
 
 
 def _length(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+    number = whole_number(text, 1 << 53)
+    return number if number is not None else 1 << 53 if text else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,7 +12,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from personsearch.core.errors import UserError
+from personsearch.core.json_text import parse_json
 from personsearch.core.redaction import redact
+from personsearch.core.text import whole_number
 from personsearch.runtime.page.access import Session
 from personsearch.runtime.page.calls import Call, encoded, problem, session_of
 from personsearch.runtime.page.feeds import Viewer
@@ -40,7 +41,7 @@ def calls(parts: Parts) -> list[Call]:
     async def events(request: Request, _: Any) -> Response:
         await parts.seen.note(request.state.session, "events")
         last = request.headers.get("last-event-id") or request.query_params.get("after", "")
-        after = int(last) if last.isascii() and last.isdigit() else None
+        after = whole_number(last, 1 << 53)
         return StreamingResponse(
             _stream(parts, request, after), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
         )
@@ -146,7 +147,7 @@ async def _send(parts: Parts, socket: WebSocket, viewer: Viewer) -> None:
 
 def _wish(text: str) -> tuple[set[str], int]:
     """Cameras, and how wide they are shown (0: not said). Raises ValueError for what is no list of names."""
-    content = json.loads(text)
+    content = parse_json(text)
     names, width = (content.get("cameras"), content.get("width", 0)) if isinstance(content, dict) else (None, 0)
     if not isinstance(names, list) or len(names) > MOST_CAMERAS or not all(isinstance(n, str) for n in names):
         raise ValueError

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from personsearch.core.config import Settings
 from personsearch.core.errors import GalleryError, UserError
+from personsearch.core.text import whole_number
 from personsearch.runtime.decisions.names import MAX_NAME
 from personsearch.runtime.decisions.person import MAX_LABEL, MAX_LABELS, MAX_NOTE, expiry_date
 from personsearch.runtime.operations.erasers import erasers_of
@@ -57,10 +58,11 @@ def calls(parts: Parts) -> list[Call]:
         return answer(await asyncio.to_thread(parts.people.shown))
 
     async def portrait(request: Request, _: Any) -> Response:
-        name, number = request.path_params["name"], request.path_params["view"]
+        name = request.path_params["name"]
         await parts.seen.note(request.state.session, "portraits", person=parts.people.id_of(name))
         views = (await asyncio.to_thread(parts.people.gallery)).views_of(name)
-        crop = views[int(number)].crop if number.isdigit() and int(number) < len(views) else None
+        number = whole_number(request.path_params["view"], len(views) - 1)
+        crop = views[number].crop if number is not None else None
         return Response(crop.jpeg, media_type="image/jpeg") if crop else problem(404, "no picture is kept of this view")
 
     async def changed(request: Request, kind: str, ids: list[str], **facts: Any) -> None:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from personsearch.core.config import Settings
 from personsearch.core.errors import UserError
+from personsearch.core.text import whole_number
 from personsearch.runtime.decisions.gallery import PICTURE, EnrolledView
 from personsearch.runtime.decisions.names import MAX_NAME, person_name
 from personsearch.runtime.delivery.events import from_iso
@@ -67,10 +68,11 @@ def calls(parts: Parts) -> list[Call]:
         return answer({"search": number, "left_out": left_out, "query": picture is not None, **told})
 
     async def crop(request: Request, _: Any) -> Response:
-        hits, number = parts.searches.get(request.path_params["search"]).found.hits, request.path_params["hit"]
-        if not number.isdigit() or int(number) >= len(hits) or not hits[int(number)].crop:
+        hits = parts.searches.get(request.path_params["search"]).found.hits
+        number = whole_number(request.path_params["hit"], len(hits) - 1)
+        if number is None or not hits[number].crop:
             return problem(404, "no picture is kept of this visit")
-        return Response(hits[int(number)].crop, media_type="image/jpeg")
+        return Response(hits[number].crop, media_type="image/jpeg")
 
     async def query_picture(request: Request, _: Any) -> Response:
         picture = parts.searches.get(request.path_params["search"]).picture

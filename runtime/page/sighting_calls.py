@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from personsearch.core.errors import UserError
+from personsearch.core.text import whole_number
 from personsearch.runtime.page.calls import Call, answer, problem
 from personsearch.runtime.page.parts import Parts
 from personsearch.runtime.page.sightings import as_csv
@@ -94,5 +95,5 @@ def calls(parts: Parts) -> list[Call]:
 
 
 def _number(request: Request, key: str, otherwise: int) -> int:
-    text = request.query_params.get(key, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else otherwise
+    number = whole_number(request.query_params.get(key, ""))
+    return otherwise if number is None else number

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from personsearch.core.errors import UserError
 from personsearch.core.files import replace_file, wipe
+from personsearch.core.json_text import parse_json
+from personsearch.core.wall_clock import may_be_right
 
 OURS = re.compile(r"[A-Za-z0-9_-]{1,64}\.\d{8}T\d{6}Z(-\d+)?(\.s-[0-9a-f]+(-\d+)?)?\.(mp4|jpg|json)")
 
@@ -37,9 +39,9 @@ def rotate(folder: Path, keep_s: float, max_bytes: float) -> int:
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat()
                 files.append((status.st_mtime, status.st_size, Path(entry.path)))
-    total, removed = sum(size for _, size, _ in files), 0
+    total, removed, now = sum(size for _, size, _ in files), 0, time.time()
     for changed, size, path in sorted(files):
-        over = time.time() - changed > keep_s or changed - time.time() > keep_s  # or written by a wrong clock
+        over = now - changed > keep_s or (changed - now > keep_s and may_be_right(now))  # or written by a wrong clock
         if (over or total > max_bytes) and not _in_use(path):
             path.unlink(missing_ok=True)
             total, removed = total - size, removed + 1
@@ -67,8 +69,11 @@ def note(video: Path, **facts: object) -> None:
 def name_clips(folder: Path, sighting: str, person: str | None) -> None:
     """A sighting has another name from now on: so have the files that were written of it. Raises OSError."""
     for path in folder.glob(f"*.{sighting}*.json"):
-        facts = json.loads(path.read_bytes()) | {"person": person}
-        replace_file(path, json.dumps(facts).encode(), 0o600)
+        try:
+            known = dict(parse_json(path.read_bytes()))
+        except (ValueError, TypeError):  # damaged: what else it said is lost
+            known = {}
+        replace_file(path, json.dumps(known | {"person": person}).encode(), 0o600)
 
 
 def count_person(folder: str | Path, person: str) -> int:

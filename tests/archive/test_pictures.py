@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from itertools import chain
 from pathlib import Path
 
@@ -177,3 +178,24 @@ def test_a_list_with_a_mistake_names_its_line(line: str, words: str, tmp_path: P
     (tmp_path / "list.txt").write_text(line + "\n")
     with pytest.raises(UserError, match=words):
         find_videos(str(tmp_path / "list.txt"))
+
+
+def test_folders_that_are_odd(tmp_path: Path) -> None:
+    (tmp_path / "yard").mkdir()
+    (tmp_path / "yard" / "a.mp4").write_bytes(b"x")
+    (tmp_path / "yard" / "again").symlink_to(tmp_path)  # leads back
+    (tmp_path / "twice").symlink_to(tmp_path / "yard")
+    assert len(find_videos(str(tmp_path))) == 1
+    latin = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.mp4"))
+    latin.write_bytes(b"x")
+    found = next(f for f in find_videos(str(tmp_path)) if f.name != "yard/a.mp4")
+    with pytest.raises(Damaged, match="no UTF-8"):
+        probe(found)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (tmp_path / "locked").mkdir(mode=0)
+    with pytest.raises(UserError, match="locked: cannot be listed"):
+        find_videos(str(tmp_path))

@@ -122,6 +122,17 @@ def test_a_secret_that_is_refused_is_not_shown(tmp_path: Path, secret: str) -> N
     assert secret not in str(caught.value)
 
 
+@pytest.mark.parametrize("webhooks", ["'{}'", "['{}']", "[{{name: a, secret: 0123456789abcdef, url: ['{}']}}]"])
+def test_a_webhook_that_is_refused_does_not_show_its_path(tmp_path: Path, webhooks: str) -> None:
+    url = "https://hooks.example/T0/hunter22"
+    (tmp_path / "cams.yaml").write_text(
+        f"cameras: [{{name: a, url: x}}]\nfleet: {{webhooks: {webhooks.format(url)}}}\n"
+    )
+    with pytest.raises(ConfigError, match=r"https://hooks\.example/\.\.\.") as caught:
+        load_settings(tmp_path / "cams.yaml", StreamSettings)
+    assert "hunter22" not in str(caught.value)
+
+
 def test_a_file_without_an_end_is_refused() -> None:
     with pytest.raises(ConfigError, match="larger than 16 MB"):
         load_settings("/dev/zero", StreamSettings)
@@ -151,6 +162,9 @@ def test_canvas_must_fit_the_backbones_stride() -> None:
         ("cameras: [{name: a, url: x}]\nstatus_every_s: .inf\n", [":2:", "finite"]),
         ("cameras: [{name: a, url: x}]\nmatch: {threshold: .nan}\n", [":2:", "match.threshold"]),
         ("cameras: [{name: a, url: x, region: [0, 0, 1, yes]}]\n", ["region", "not true or false"]),
+        ("cameras: [{name: a, url: x}]\nthreads: 010\n", [":2: a number that begins with 0 is octal"]),
+        ("cameras: [{name: a, url: x}]\nstatus_every_s: 1:30\n", [":2: a number with a colon has base 60"]),
+        ('cameras: [{name: a, url: "x\\0y"}]\n', ["without the character NUL"]),
         ("cameras: [{name: a, url: x}]\nbox: 2020-13-45\n", [":2:", "'2020-13-45' cannot be read as timestamp"]),
         ("cameras: [{name: a, url: x}]\nthreads: !!int ''\n", [":2:", "cannot be read as int"]),
         ("cameras: [{name: a, url: x}]\nbox: a\x07b\n", [":2:", "U+0007"]),

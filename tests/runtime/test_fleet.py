@@ -199,7 +199,7 @@ def test_home_assistant_finds_a_device_per_camera_and_a_sensor_per_person(
             "schema_version": 3, "type": "sighting", "box": "box", "time": "2026-01-31T12:00:00.123Z", "camera": "door",
             "sighting": "s-0123456789abcdef", "change": change, "person": "p-0123456789ab", "stranger": None,
             "reason": "named", "started": "2026-01-31T11:59:00.000Z", "last_seen": "2026-01-31T12:00:00.000Z",
-            "duration_s": 60.0, "cameras": [],
+            "duration_s": 60.0, "cameras": [], "zones": [], "evidence": None,
         })  # fmt: skip
     with forwarding(lambda feed: sink(feed, "wrong-secret"), box, tmp_path / "state") as forwarder:
         wait_for(lambda: forwarder.outages)

@@ -173,6 +173,7 @@ def test_visits_are_erased_when_their_time_is_over(tmp_path: Path) -> None:
     sightings = [visit(history, row, started=moment) for row, moment in zip(people, moments, strict=True)]
     history.close()
     done: dict[Path, int] = {}
+    assert expire(tmp_path, 4 * 3600, 60.0, {}) == 0  # 1970: a machine without a battery
     assert expire(tmp_path, 4 * 3600, NOON, done) == 3
     left = bytes_of(tmp_path)
     assert [s.id.encode() in left for s in sightings] == [False, False, True, False]

@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from personsearch.core.config import Settings, Whole
 from personsearch.core.errors import DataError
-from personsearch.core.json_files import faults_of, parse_json
+from personsearch.core.json_files import faults_of
+from personsearch.core.json_text import parse_json
 from personsearch.train.data.json_data import Frame, Person
 
 Key: TypeAlias = Whole | str

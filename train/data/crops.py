@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from personsearch.core.errors import DataError
 from personsearch.core.identification import Sightings
+from personsearch.core.pictures import read_picture
 from personsearch.train.teaching.teacher import Teacher
 
 TREE = """expected pictures of people from several cameras, in one of two layouts:
@@ -54,10 +54,7 @@ def _crop(path: Path, person: str) -> Crop:
 
 def read_crop(crop: Crop) -> np.ndarray:
     """uint8 (h, w, 3) BGR; DataError names an unreadable file."""
-    image = cv2.imread(str(crop.path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataError(f"{crop.path}: cannot be read as an image (missing or damaged)")
-    return image
+    return read_picture(crop.path)
 
 
 def describe(crops: Iterable[Crop], embed: Teacher) -> Sightings:

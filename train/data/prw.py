@@ -135,7 +135,7 @@ def _boxes(xywh: np.ndarray, integer_boxes: bool) -> np.ndarray:
 
 
 def _camera(name: str) -> int:
-    return int(name[1]) if len(name) > 1 and name[0] == "c" and name[1].isdigit() else 0
+    return int(name[1]) if len(name) > 1 and name[0] == "c" and name[1] in "0123456789" else 0
 
 
 def _queries(path: Path, integer_boxes: bool) -> list[Query]:

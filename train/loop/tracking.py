@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from personsearch.core.errors import ConfigError, UserError
 from personsearch.core.files import replace_file
+from personsearch.core.json_text import parse_json
 from personsearch.train import distributed
 from personsearch.train.settings import TrainSettings
 
@@ -101,7 +102,7 @@ class MLflow:
     def _continued(self, file: Path) -> str:
         """The run that this folder's training began with, "" if there is none or the store does not know it."""
         try:
-            run = str(json.loads(file.read_text())["run"])
+            run = str(parse_json(file.read_bytes())["run"])
         except (OSError, ValueError, LookupError, TypeError):
             return ""
         from mlflow.exceptions import MlflowException
@@ -164,7 +165,7 @@ class WandB:
     def __init__(self, out: Path, settings: TrainSettings) -> None:
         wandb = _wandb()
         try:
-            before = str(json.loads((out / WANDB_FILE).read_text())["run"])
+            before = str(parse_json((out / WANDB_FILE).read_bytes())["run"])
         except (OSError, ValueError, LookupError, TypeError):
             before = None
         try:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from personsearch.core.errors import DataError
 from personsearch.core.files import replace_file
-from personsearch.core.json_files import parse_json
+from personsearch.core.json_text import parse_json
 from personsearch.train.loop.trainer import Trainer
 from personsearch.train.settings import TrainSettings
 

@@ -16,7 +16,7 @@ from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import BundleError, DataError
 from personsearch.core.evaluation import Searcher, cosine_of_different_people, run_model, score_run
 from personsearch.core.files import replace_file
-from personsearch.core.json_files import parse_json
+from personsearch.core.json_text import parse_json
 from personsearch.core.metrics import answerable, other_cameras
 from personsearch.train.blend import blend, renew_statistics
 from personsearch.train.data.json_data import load_json, read_people

@@ -19,7 +19,7 @@ from torch import Tensor
 from personsearch.core.bundle import sha256_of
 from personsearch.core.errors import CheckpointError
 from personsearch.core.files import flush_to_disk
-from personsearch.core.json_files import parse_json
+from personsearch.core.json_text import parse_json
 from personsearch.train.state import read_safetensors
 
 FORMAT = "personsearch-model/1"
