@@ -19,6 +19,7 @@ from harness import (
     street_video,
     wait_for,
 )
+from nobody import network
 
 from personsearch.core.errors import GalleryError
 from personsearch.runtime.client import Client
@@ -95,7 +96,7 @@ def disk_full(long: bool) -> Outcome:
         client.receive(2)
         url = str(street_video(place / "v.avi"))
         recorder = Recorder(RecordSettings(mode="all", folder=str(disk / "rec")), min_free_mb=1)
-        with Running([{"name": "a", "url": url, "end": "loop", "max_fps": 5}]) as running:
+        with Running([{"name": "a", "url": url, "end": "loop", "max_fps": 5}], **network(long)) as running:
             running.pipeline.watchers.append(recorder.write)
             running.ready()
             counters = running.pipeline.camera("a").counters
