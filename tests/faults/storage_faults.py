@@ -100,7 +100,7 @@ def disk_full(long: bool) -> Outcome:
             running.pipeline.watchers.append(recorder.write)
             running.ready()
             counters = running.pipeline.camera("a").counters
-            wait_for(lambda: counters.analysed > 5, 20)
+            wait_for(lambda: counters.analysed > 5, 60)
             filler = fill_up(disk)
             analysed = counters.analysed
             for number in range(3000):
@@ -115,11 +115,11 @@ def disk_full(long: bool) -> Outcome:
             except GalleryError as error:
                 refused = str(error)
             people = load_gallery(gallery, "a" * 16, 256).people
-            wait_for(lambda: recorder.paused, 5)
-            wait_for(lambda: counters.analysed > analysed + 5, 20)
+            wait_for(lambda: recorder.paused, 60)
+            wait_for(lambda: counters.analysed > analysed + 5, 60)
             filler.unlink()
-            recovery = wait_for(lambda: not publisher.journal.failing, 10)
-            wait_for(lambda: not recorder.paused or disk_free(disk) < 1.1, 5)
+            recovery = wait_for(lambda: not publisher.journal.failing, 60)
+            wait_for(lambda: not recorder.paused or disk_free(disk) < 1.1, 60)
         recorder.close()
         with Client(publisher.endpoint, since="kept") as late:
             kept = 0
