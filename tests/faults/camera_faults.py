@@ -71,6 +71,7 @@ def stalls(long: bool) -> Outcome:
             with Running([good(video), {"name": "rtsp", "url": server.url}], **network(long)) as running:
                 running.ready()
                 running.wait_event(60, type="camera", camera="rtsp", state="online")
+                wait_for(lambda: running.pipeline.camera("good").counters.captured > 10, 60)
                 before = running.rate("good", window)
                 server.signal(signal.SIGSTOP)
                 stopped = time.monotonic()

@@ -119,7 +119,7 @@ def some_gallery(people: int = 3, bundle: str | Path = "") -> Gallery:
     return gallery
 
 
-def drive(camera: Camera, until: Callable[[], Any], timeout_s: float = 30) -> list[Frame]:
+def drive(camera: Camera, until: Callable[[], Any], timeout_s: float = 120) -> list[Frame]:
     """The part of the pipeline's loop that a camera needs; frames are copied, and given back at once."""
     frames = []
     end = time.monotonic() + timeout_s

@@ -64,6 +64,7 @@ def engine_gives_up(long: bool) -> Outcome:
         with Running([{"name": "a", "url": url, "end": "loop"}], **network(long)) as running:
             engine, camera = running.pipeline.inference, running.pipeline.camera("a")
             running.ready()
+            wait_for(lambda: camera.counters.captured > 10, 60)
             killed = 0
             began = time.monotonic()
             while engine.state != "given_up" and time.monotonic() - began < 300:
