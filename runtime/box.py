@@ -20,10 +20,6 @@ from personsearch.runtime.decisions.gallery_file import begin_gallery, load_gall
 from personsearch.runtime.decisions.people import check_targets
 from personsearch.runtime.delivery.endpoints import reachable
 from personsearch.runtime.delivery.publisher import Publisher
-from personsearch.runtime.fleet.process import ForwarderProcess
-from personsearch.runtime.fleet.sealing import load_group_key
-from personsearch.runtime.fleet.stays import StayTeller
-from personsearch.runtime.forward import check_fleet
 from personsearch.runtime.history.store import History
 from personsearch.runtime.operations import tracing
 from personsearch.runtime.operations.audit import AuditLog
@@ -89,6 +85,8 @@ def read_inputs(arguments: argparse.Namespace, console: Console) -> Inputs:
     calibrations = load_calibration(calibration_file(path), manifest.model_hash)
     check_targets(settings, manifest, gallery, calibrations)
     if settings.fleet.configured:
+        from personsearch.runtime.forward import check_fleet
+
         check_fleet(settings)
     return Inputs(arguments, settings, bundle, manifest, path, gallery, calibrations, page)
 
@@ -159,6 +157,8 @@ class Box:
         self._parts.callback(operations.close)
         pipeline.every_second += [self.reloader.look, lambda _now: tell_systemd("WATCHDOG=1"), operations.watch_storage]
         if settings.fleet.configured:
+            from personsearch.runtime.fleet.process import ForwarderProcess
+
             forwarder = ForwarderProcess(
                 arguments.cams, reachable(publisher.endpoint), reachable(publisher.replay_endpoint),
                 inputs.gallery_path, str(inputs.bundle),
@@ -180,6 +180,9 @@ class Box:
 
     def _tell_stays(self, inputs: Inputs) -> None:
         """Sealed descriptions of all who were seen, for the centre. Raises UserError without the group's key."""
+        from personsearch.runtime.fleet.sealing import load_group_key
+        from personsearch.runtime.fleet.stays import StayTeller
+
         pipeline, settings = self.pipeline, inputs.settings
         key = load_group_key(settings.fleet.filled().group_key)
         teller = StayTeller(

@@ -20,14 +20,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 import zmq.auth
-from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils import z85
 
 from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from zmq.auth.thread import ThreadAuthenticator
 
 log = logging.getLogger("personsearch.keys")
 KEY_BYTES, MOST_BYTES = 32, 1 << 16  # of a key, and of a file of keys
@@ -49,6 +52,8 @@ class Guard:
         self._thread: ThreadAuthenticator | None = None
 
     def start(self, context: zmq.Context) -> None:
+        from zmq.auth.thread import ThreadAuthenticator  # with asyncio, which nothing else in the stream needs
+
         self._thread = ThreadAuthenticator(context, log=logging.getLogger("personsearch.keys.zap"))
         self._thread.log.setLevel(logging.CRITICAL)  # it would log every refused key: we count and say it sparingly
         self._thread.start()

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import importlib
-import io
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import personsearch.train  # noqa: F401  (before PyTorch: how its threads wait)
 
@@ -25,6 +21,7 @@ import pytest
 # what they do: an export took 66 s of processor time instead of 19. Read when the library loads, here and by `run`.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import in_process
 import torch
 
 from personsearch.train.model.network import PersonSearch
@@ -33,6 +30,7 @@ from personsearch.train.weights.checkpoint import save_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
+call = in_process.call
 TINY_STREET = {"format": "street", "frames": 8, "identities": 12, "cameras": 2, "people": 3}
 
 
@@ -67,20 +65,6 @@ def run(*arguments: object, timeout: float = 600) -> subprocess.CompletedProcess
             os.killpg(process.pid, signal.SIGKILL)
             raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
-def call(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """`run` inside this process: for wrong input, where starting Python and PyTorch anew takes seconds and shows
-    nothing. Each command has its real start in other tests."""
-    module = importlib.import_module(f"personsearch.{script.removesuffix('.py').replace('/', '.')}")
-    out, err = io.StringIO(), io.StringIO()
-    command = [script, *map(str, arguments)]
-    with patch.object(sys, "argv", command), redirect_stdout(out), redirect_stderr(err):
-        try:
-            status = module.main()
-        except SystemExit as end:  # argparse
-            status = end.code
-    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
 
 
 def assert_user_error(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -149,6 +133,14 @@ def tiny_bundle(common: Path, tiny_checkpoint: Path) -> Path:
 @pytest.fixture(scope="session")
 def shipped_bundle() -> Path:
     return REPOSITORY / "models" / "edge"
+
+
+@pytest.fixture(scope="session")
+def searcher(shipped_bundle: Path) -> Any:
+    """The shipped bundle in this process, loaded once: a `BundleSearcher`."""
+    from personsearch.core.engines.searcher import BundleSearcher
+
+    return BundleSearcher(shipped_bundle)
 
 
 @pytest.fixture(scope="session")

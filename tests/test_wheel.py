@@ -1,5 +1,7 @@
 """A wheel, built from the sdist and installed far from the checkout, beside what it requires and nothing else."""
 
+import configparser
+import json
 import os
 import shutil
 import subprocess
@@ -30,12 +32,15 @@ class Installed(NamedTuple):
     sdist: Path
     folder: Path  # of the environment's commands
 
-    def run(self, command: str, *arguments: object, cwd: Path, path: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: str, *arguments: object, cwd: Path, path: str = "", given: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """path  of more packages; given  what it reads"""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         environment |= {"OMP_NUM_THREADS": "2"} | ({"PYTHONPATH": path} if path else {})
         return subprocess.run(
             [str(self.folder / command), *map(str, arguments)], cwd=cwd, env=environment, timeout=600, check=False,
-            capture_output=True, text=True,
+            capture_output=True, text=True, input=given,
         )  # fmt: skip
 
 
@@ -174,40 +179,67 @@ def test_a_first_configuration_is_written_and_valid(installed: Installed, tmp_pa
     assert "valid: 1 cameras, 1 people" in valid.stdout
 
 
+# What the scripts of an installation do, many in one process. A line of the input is a module and its arguments, a line
+# of the output the exit status, stdout and stderr.
+MAINS = """
+import contextlib, importlib, io, json, sys
+for line in sys.stdin:
+    module, *arguments = json.loads(line)
+    sys.argv, out, err = [module, *arguments], io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = importlib.import_module(module).main()
+        except SystemExit as end:
+            status = end.code
+    print(json.dumps([status, out.getvalue(), err.getvalue()]))
+"""
+
+
+def call_all(installed: Installed, commands: list[tuple[str, ...]], cwd: Path) -> list[tuple[int, str, str]]:
+    given = "".join(f"{json.dumps(command)}\n" for command in commands)
+    result = installed.run("python", "-c", MAINS, cwd=cwd, given=given)
+    assert result.returncode == 0, result.stderr
+    return [tuple(json.loads(line)) for line in result.stdout.splitlines()]
+
+
 TRAINING = [
-    ("personsearch-train",),
-    ("personsearch-train", "--config", "configs/paper.yaml"),
-    ("personsearch-evaluate", "--model", "models/edge", "--format", "street"),
-    ("personsearch-export", "some.pth"),
-    *[
-        ("python", "-m", f"personsearch.train.{name}", *options)
-        for name, *options in (
-            ("adapt", "--video", "a.avi"),
-            ("label", "--video", "a.avi", "--detector", "yolox.onnx", "--out", "labels", "--tracks"),
-            ("experiments", "toy"),
-            ("official", "a.pth", "--out", "b.pth"),
-            ("profile_step",),
-            ("inspect_data",),
-        )
-    ],
+    ("personsearch.train.run", "--config", "configs/paper.yaml"),
+    ("personsearch.train.evaluate", "--model", "models/edge", "--format", "street"),
+    ("personsearch.export.to_trt", "some.pth"),
+    ("personsearch.train.label", "--video", "a.avi", "--detector", "yolox.onnx", "--out", "labels", "--tracks"),
+    ("personsearch.train.experiments", "toy"),
+    ("personsearch.train.official", "a.pth", "--out", "b.pth"),
+    ("personsearch.train.profile_step",),
+    ("personsearch.train.inspect_data",),
 ]
 
 
-@pytest.mark.parametrize("command", TRAINING, ids=" ".join)
-def test_without_the_training_packages_one_line_says_so(
-    command: tuple[str, ...], installed: Installed, tmp_path: Path
-) -> None:
-    result = installed.run(*command, cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (2, ""), result.stderr
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert "install personsearch[train]" in result.stderr
+def test_without_the_training_packages_one_line_says_so(installed: Installed, tmp_path: Path) -> None:
+    started = [
+        installed.run(*command, cwd=tmp_path)
+        for command in (("personsearch-train",), ("python", "-m", "personsearch.train.adapt", "--video", "a.avi"))
+    ]
+    said = [(result.returncode, result.stdout, result.stderr) for result in started]
+    said += call_all(installed, TRAINING, tmp_path)
+    assert len(said) == len(TRAINING) + 2
+    for status, out, err in said:
+        assert (status, out) == (2, ""), err
+        assert err.count("\n") == 1, err
+        assert "install personsearch[train]" in err
 
 
 def test_every_command_says_its_version(installed: Installed, tmp_path: Path) -> None:
-    commands = sorted(file.name for file in installed.folder.glob("personsearch-*"))
-    assert len(commands) == 17
-    for command in commands:
-        assert installed.run(command, "--version", cwd=tmp_path).stdout == f"personsearch {__version__}\n"
+    (listing,) = installed.folder.parent.glob("lib/*/site-packages/personsearch-*.dist-info/entry_points.txt")
+    programs = configparser.ConfigParser()
+    programs.read(listing)
+    mains = dict(programs["console_scripts"])
+    assert sorted(file.name for file in installed.folder.glob("personsearch-*")) == sorted(mains)
+    assert len(mains) == 17
+    assert {main.partition(":")[2] for main in mains.values()} == {"main"}
+    said = call_all(installed, [(main.partition(":")[0], "--version") for main in mains.values()], tmp_path)
+    assert said == [(0, f"personsearch {__version__}\n", "")] * 17
+    started = installed.run("personsearch-stream", "--version", cwd=tmp_path)
+    assert started.stdout == f"personsearch {__version__}\n"
 
 
 def test_the_changelog_begins_with_this_version() -> None:
@@ -216,9 +248,7 @@ def test_the_changelog_begins_with_this_version() -> None:
 
 
 def test_the_extra_train_is_known_to_the_error() -> None:
-    from configparser import ConfigParser
-
-    settings = ConfigParser()
+    settings = configparser.ConfigParser()
     settings.read(REPOSITORY / "setup.cfg")
     lines = settings["options.extras_require"]["train"].strip().splitlines()
     assert {Requirement(line).name for line in lines} == set(TRAINING_PACKAGES)

@@ -44,11 +44,10 @@ class Sightings:
         self._visits = OpenVisits(self._stay_over, self._visit_over)
         self._naming = Naming(settings.sightings, gallery, self._visits, self._tell)
         self._watches: dict[str, Watch] = {}
-        self._configure(settings, gallery)
+        self._configure(settings)
 
-    def _configure(self, settings: StreamSettings, gallery: Gallery) -> None:
+    def _configure(self, settings: StreamSettings) -> None:
         self.settings = settings.sightings
-        self._naming.configure(settings.sightings, gallery)
         self._visits.neighbours = Neighbours.of(settings)
         self._areas = {camera.name: Areas(camera.zones, camera.lines) for camera in settings.cameras}
         self._hours = {camera.name: camera.active for camera in settings.cameras if camera.active is not None}
@@ -167,7 +166,8 @@ class Sightings:
                 del self._watches[name]
             else:
                 watch.gone, watch.over, watch.gone_at = "settings", False, time.monotonic()
-        self._configure(settings, gallery)
+        self._configure(settings)
+        self._naming.configure(settings.sightings, gallery)
         names = gallery.names_by_id()
         for visit in [v for v in self._visits.all.values() if v.sighting.person_id is not None]:
             name_now = names.get(visit.sighting.person_id or "")

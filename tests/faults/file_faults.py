@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 from harness import Outcome, Running, folder, street_video, timed_video, wait_for
+from nobody import network
 
 
 def slower_than_the_timeout(long: bool) -> Outcome:
@@ -18,7 +19,7 @@ def slower_than_the_timeout(long: bool) -> Outcome:
     step = 4000 if long else 1500
     with folder() as place:
         url = str(timed_video(place / "v.mp4", [0, step, 2 * step]))
-        with Running([{"name": "slow", "url": url, "read_timeout_s": 0.5}]) as running:
+        with Running([{"name": "slow", "url": url, "read_timeout_s": 0.5}], **network(long)) as running:
             seen: list[tuple[int, float]] = []
             running.pipeline.watchers.append(lambda frame, *_: seen.append((frame.index, time.monotonic())))
             running.thread.join(60)
@@ -79,7 +80,7 @@ def nothing_in_it(long: bool) -> Outcome:
             {"name": "empty", "url": str(place / "empty.avi"), "end": "loop"},
             {"name": "half", "url": str(half)},
         ]
-        with Running(cameras) as running:
+        with Running(cameras, **network(long)) as running:
             running.ready()
             _, empty = running.wait_event(20, type="camera", camera="empty", state="offline")
             _, ended = running.wait_event(20, type="camera", camera="half", state="ended")

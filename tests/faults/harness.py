@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -107,9 +108,9 @@ def timed_video(path: Path, times_ms: list[int]) -> Path:
     return path
 
 
-def some_gallery(people: int = 3) -> Gallery:
+def some_gallery(people: int = 3, bundle: str | Path = "") -> Gallery:
     """Strangers, so that names are possible but events come from elsewhere."""
-    manifest = read_manifest(default_bundle())
+    manifest = read_manifest(bundle or default_bundle())
     gallery = Gallery(manifest.model_hash, manifest.dimensions)
     rng = np.random.default_rng(0)
     for number in range(people):
@@ -118,7 +119,7 @@ def some_gallery(people: int = 3) -> Gallery:
     return gallery
 
 
-def drive(camera: Camera, until: Callable[[], Any], timeout_s: float = 30) -> list[Frame]:
+def drive(camera: Camera, until: Callable[[], Any], timeout_s: float = 120) -> list[Frame]:
     """The part of the pipeline's loop that a camera needs; frames are copied, and given back at once."""
     frames = []
     end = time.monotonic() + timeout_s
@@ -133,7 +134,10 @@ def drive(camera: Camera, until: Callable[[], Any], timeout_s: float = 30) -> li
             frame.image = frame.image.copy()
             frames.append(frame)
             frame.release()
-        time.sleep(0.002)
+        if camera.channel is None:
+            time.sleep(0.002)
+        else:
+            select.select([camera.channel], [], [], 0.01)
     return frames
 
 
@@ -145,8 +149,9 @@ class Running:
         self.events: list[tuple[float, dict[str, Any]]] = []
         bundle = sections.get("bundle") or default_bundle()
         self.pipeline = Pipeline(
-            self.settings, bundle, read_manifest(bundle), gallery or some_gallery(), self._hear, keep_trying=True
-        )
+            self.settings, bundle, read_manifest(bundle), gallery or some_gallery(bundle=bundle), self._hear,
+            keep_trying=True,
+        )  # fmt: skip
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.publish_too: Callable[[dict[str, Any]], None] | None = None
@@ -185,7 +190,7 @@ class Running:
         wait_for(look, timeout_s)
         return found[0]
 
-    def ready(self, timeout_s: float = 60) -> None:
+    def ready(self, timeout_s: float = 300) -> None:
         self.wait_event(timeout_s, type="engine", state="ready")
 
     def add_camera(self, camera: dict[str, Any]) -> None:

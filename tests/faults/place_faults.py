@@ -20,6 +20,7 @@ from harness import (
     street_video,
     wait_for,
 )
+from nobody import network
 
 from personsearch.core.errors import UserError
 from personsearch.runtime.client import Client
@@ -35,14 +36,15 @@ def behind_a_link(long: bool) -> Outcome:
     with folder() as place:
         (place / "kept").mkdir()
         target, link = place / "kept" / "people.gallery", place / "people.gallery"
-        gallery = some_gallery()
+        engine = network(long)
+        gallery = some_gallery(bundle=engine.get("bundle", ""))
         save_gallery(gallery, target)
         (place / "latest").symlink_to("kept/people.gallery")
         link.symlink_to("latest")
         camera = {"name": "a", "url": str(street_video(place / "v.avi")), "end": "loop", "max_fps": 5}
         cams = place / "cams.yaml"
-        cams.write_text(yaml.safe_dump({"cameras": [camera], "gallery": str(link), "box": "fault"}))
-        with Running([camera], gallery=gallery) as running:
+        cams.write_text(yaml.safe_dump({"cameras": [camera], "gallery": str(link), "box": "fault", **engine}))
+        with Running([camera], gallery=gallery, **engine) as running:
             pipeline = running.pipeline
             pipeline.settings = pipeline.settings.model_copy(update={"gallery": str(link)})
             pipeline.every_second.append(Reloader(cams, "", "", pipeline).look)
@@ -70,11 +72,11 @@ def over_ipv6(long: bool) -> Outcome:
     except UserError as error:
         raise Unavailable(f"no IPv6 on this machine: {error}") from None
     with folder() as place:
-        video, gallery = str(street_video(place / "v.avi")), place / "people.gallery"
-        save_gallery(some_gallery(), gallery)
+        video, gallery, engine = str(street_video(place / "v.avi")), place / "people.gallery", network(long)
+        save_gallery(some_gallery(bundle=engine.get("bundle", "")), gallery)
         (place / "cams.yaml").write_text(yaml.safe_dump({
             "cameras": [{"name": "a", "url": video, "end": "loop"}], "publish": {"endpoint": endpoint}, "box": "fault",
-            "gallery": str(gallery),
+            "gallery": str(gallery), **engine,
         }))  # fmt: skip
         stream = start_python("runtime/stream.py", "--cams", place / "cams.yaml", stderr=subprocess.DEVNULL)
         deaf = start_python("runtime/subscribe.py", "--connect", f"tcp://[::1]:{free_port()}", "--timeout", "7",

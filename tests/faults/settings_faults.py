@@ -28,6 +28,7 @@ from harness import (
     street_video,
     wait_for,
 )
+from nobody import network
 
 from personsearch.runtime.client import Client
 from personsearch.runtime.decisions.gallery_file import save_gallery
@@ -59,11 +60,13 @@ def bad_reload(long: bool) -> Outcome:
     with folder() as place:
         url = str(street_video(place / "v.avi"))
         gallery, cams = place / "people.gallery", place / "cams.yaml"
-        save_gallery(some_gallery(), gallery)
+        engine = network(long)
+        save_gallery(some_gallery(bundle=engine.get("bundle", "")), gallery)
         first = {"name": "a", "url": url, "end": "loop", "max_fps": 5}
-        base = {"gallery": str(gallery), "box": "fault"}
+        base = {"gallery": str(gallery), "box": "fault", **engine}
+        rest = yaml.safe_dump(base)
         cams.write_text(yaml.safe_dump({"cameras": [first], **base}))
-        with Running([first], gallery=some_gallery(), **{}) as running:
+        with Running([first], **engine) as running:
             pipeline = running.pipeline
             pipeline.settings = pipeline.settings.model_copy(update={"gallery": str(gallery)})
             reloader = Reloader(cams, "", "", pipeline)
@@ -76,16 +79,16 @@ def bad_reload(long: bool) -> Outcome:
             bad_files = list(BAD_FILES.values()) if long else list(BAD_FILES.values())[::2]
             for text, words in bad_files:
                 began = time.monotonic()
-                cams.write_text(text.replace("URL", url) + f"gallery: {gallery}\nbox: fault\n")
+                cams.write_text(text.replace("URL", url) + rest)
                 reloader.ask()  # as SIGHUP does; the good file below is noticed without
-                _, event = running.wait_event(6, began, type="settings", state="rejected")
+                _, event = running.wait_event(60, began, type="settings", state="rejected")
                 named += all(word in event["reason"] for word in words)
             untouched = pipeline.settings is settings and camera.process.pid == process
             began = time.monotonic()
             second = {**first, "name": "b"}
             cams.write_text(yaml.safe_dump({"cameras": [first, second], **base}))
-            when, _ = running.wait_event(6, began, type="settings", state="applied")
-            running.wait_event(10, began, type="camera", camera="b", state="online")
+            when, _ = running.wait_event(60, began, type="settings", state="applied")
+            running.wait_event(60, began, type="camera", camera="b", state="online")
             kept = pipeline.camera("a").process.pid == process
     return Outcome(
         f"{len(bad_files)} bad files of the kinds {', '.join(BAD_FILES)}; then a good one",

@@ -8,6 +8,7 @@ import time
 
 import cv2
 from harness import Outcome, Running, folder, picture, wait_for
+from nobody import network
 
 from personsearch.runtime.cameras.camera import Camera
 
@@ -26,7 +27,7 @@ def still_scene_is_interrupted(long: bool) -> Outcome:
             writer.write(picture(1))
         writer.release()
         camera = {"name": "yard", "url": str(place / "v.avi"), "end": "loop"}
-        with Running([camera], scheduling={"motion": True, "look_every_s": 1}) as running:
+        with Running([camera], scheduling={"motion": True, "look_every_s": 1}, **network(long)) as running:
             running.ready()
             yard = running.pipeline.camera("yard")
             for _ in range(5 if long else 2):

@@ -19,6 +19,7 @@ from harness import (
     street_video,
     wait_for,
 )
+from nobody import network
 
 from personsearch.core.errors import GalleryError
 from personsearch.runtime.client import Client
@@ -95,11 +96,11 @@ def disk_full(long: bool) -> Outcome:
         client.receive(2)
         url = str(street_video(place / "v.avi"))
         recorder = Recorder(RecordSettings(mode="all", folder=str(disk / "rec")), min_free_mb=1)
-        with Running([{"name": "a", "url": url, "end": "loop", "max_fps": 5}]) as running:
+        with Running([{"name": "a", "url": url, "end": "loop", "max_fps": 5}], **network(long)) as running:
             running.pipeline.watchers.append(recorder.write)
             running.ready()
             counters = running.pipeline.camera("a").counters
-            wait_for(lambda: counters.analysed > 5, 20)
+            wait_for(lambda: counters.analysed > 5, 60)
             filler = fill_up(disk)
             analysed = counters.analysed
             for number in range(3000):
@@ -114,11 +115,11 @@ def disk_full(long: bool) -> Outcome:
             except GalleryError as error:
                 refused = str(error)
             people = load_gallery(gallery, "a" * 16, 256).people
-            wait_for(lambda: recorder.paused, 5)
-            wait_for(lambda: counters.analysed > analysed + 5, 20)
+            wait_for(lambda: recorder.paused, 60)
+            wait_for(lambda: counters.analysed > analysed + 5, 60)
             filler.unlink()
-            recovery = wait_for(lambda: not publisher.journal.failing, 10)
-            wait_for(lambda: not recorder.paused or disk_free(disk) < 1.1, 5)
+            recovery = wait_for(lambda: not publisher.journal.failing, 60)
+            wait_for(lambda: not recorder.paused or disk_free(disk) < 1.1, 60)
         recorder.close()
         with Client(publisher.endpoint, since="kept") as late:
             kept = 0

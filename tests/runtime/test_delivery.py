@@ -13,7 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 import zmq
-from conftest import REPOSITORY, assert_user_error, run
+from conftest import REPOSITORY, assert_user_error, call, run
 
 from personsearch.core.errors import UserError
 from personsearch.core.tracking.tracker import Track
@@ -245,14 +245,14 @@ def test_replay_is_rate_limited_and_explains_wrong_questions() -> None:
 
 def test_keys_are_made_listed_and_removed(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
-    script = REPOSITORY / "runtime" / "keys.py"
-    assert_user_error(run(script, "list", "--keys", keys), "no key there")
-    assert_user_error(run(script, "client", "--keys", keys), "name")
+    script = "runtime/keys.py"
+    assert_user_error(call(script, "list", "--keys", keys), "no key there")
+    assert_user_error(call(script, "client", "--keys", keys), "name")
     assert run(script, "server", "--keys", keys).returncode == 0
-    assert_user_error(run(script, "server", "--keys", keys), "exists already")
-    assert_user_error(run(script, "client", "../x", "--keys", keys), "letters")
-    assert run(script, "client", "monitor", "--keys", keys).returncode == 0
-    assert run(script, "list", "--keys", keys).stdout.startswith("monitor\t")
+    assert_user_error(call(script, "server", "--keys", keys), "exists already")
+    assert_user_error(call(script, "client", "../x", "--keys", keys), "letters")
+    assert call(script, "client", "monitor", "--keys", keys).returncode == 0
+    assert call(script, "list", "--keys", keys).stdout.startswith("monitor\t")
     for secret in keys.glob("*.key_secret"):
         assert secret.stat().st_mode & 0o077 == 0
     publisher = Publisher(PublishSettings(endpoint="tcp://127.0.0.1:*", keys=str(keys)), JournalSettings(), "box")
@@ -262,7 +262,7 @@ def test_keys_are_made_listed_and_removed(tmp_path: Path) -> None:
         with Client(publisher.endpoint, since="kept", **known) as client:
             assert client.receive(4)
         secret = (keys / "monitor.key_secret").read_text()
-        assert run(script, "remove", "monitor", "--keys", keys).returncode == 0
+        assert call(script, "remove", "monitor", "--keys", keys).returncode == 0
         (keys / "monitor.key_secret").write_text(secret)  # it kept a copy
         with Client(publisher.endpoint, since="kept", **known) as client:
             assert client.receive(2) is None
@@ -277,7 +277,7 @@ def test_wrong_endpoints_and_keys_are_explained(tmp_path: Path) -> None:
         Client("nonsense")
     with pytest.raises(UserError, match="no key there"):
         Client("tcp://127.0.0.1:9", key=tmp_path / "none", server_key=tmp_path / "none")
-    assert_user_error(run("runtime/subscribe.py", "--key", "x"), "--server-key")
+    assert_user_error(call("runtime/subscribe.py", "--key", "x"), "--server-key")
     with pytest.raises(UserError, match="no key there"):
         Publisher(PublishSettings(endpoint="tcp://127.0.0.1:*", keys=str(tmp_path)), JournalSettings(), "box")
 

@@ -31,7 +31,7 @@ from personsearch.runtime.cameras.kept_packets import MainStream
 from personsearch.runtime.operations.box_state import box_state
 from personsearch.runtime.operations.reload import check_cameras, check_details
 from personsearch.runtime.operations.status import status_lines
-from personsearch.runtime.settings import StreamSettings, default_bundle
+from personsearch.runtime.settings import StreamSettings
 
 av = pytest.importorskip("av", reason="a main stream is read by PyAV: pip install 'personsearch[record]'")
 OPTIONS = {"open_timeout_s": 2.5, "read_timeout_s": 2.5, "transport": "tcp", "url": "main.mp4"}
@@ -107,9 +107,8 @@ def test_of_a_file_the_frame_of_that_very_time_is_given_whatever_the_order_of_th
     stream.close()
 
 
-def test_the_crop_is_the_person_in_the_pixels_of_the_main_stream(films: Films) -> None:
+def test_the_crop_is_the_person_in_the_pixels_of_the_main_stream(films: Films, searcher: BundleSearcher) -> None:
     views = DetailViews(stream_of(films.main), 0.1, 0)
-    bundle = BundleSearcher(default_bundle(), "onnxruntime", 1)
     alike = []
     for number in (5, 14, 22):
         answer = views.answer(*films.question(number, file=number / FPS))
@@ -120,7 +119,7 @@ def test_the_crop_is_the_person_in_the_pixels_of_the_main_stream(films: Films) -
         assert full is not None
         assert part is not None
         crops = (full, answer.view, part)
-        whole, detail, sub = bundle.describe([(crop.picture, crop.box) for crop in crops])
+        whole, detail, sub = searcher.describe([(crop.picture, crop.box) for crop in crops])
         alike.append((float(whole @ detail), float(whole @ sub)))
     assert min(detail for detail, _ in alike) > 0.9
     assert all(detail > sub + 0.02 for detail, sub in alike), alike
@@ -246,7 +245,7 @@ def test_a_stream_describes_from_the_main_stream_and_counts_it(films: Films, mon
     limits = {"open_timeout_s": 60, "read_timeout_s": 60}
     camera = {"name": "c", "url": str(films.sub), "detail_url": str(films.main), "pace": "fast", **limits}
     inference = {"timeout_s": 100, "load_timeout_s": 300}
-    with Running([camera], engine="openvino", threads=1, inference=inference) as running:
+    with Running([camera], inference=inference) as running:
         wait_for(lambda: running.error or not running.thread.is_alive(), 400)
         assert running.error is None
         pipeline = running.pipeline

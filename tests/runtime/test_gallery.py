@@ -415,12 +415,11 @@ def test_for_another_model_kept_pictures_are_described_again_and_the_others_are_
         gallery_copies.re_embed(path, path.parent / "new", "b" * 16, 4, embed)
 
 
-def test_a_kept_picture_is_described_as_the_frame_was(path: Path, shipped_bundle: Path) -> None:
+def test_a_kept_picture_is_described_as_the_frame_was(path: Path, searcher: BundleSearcher) -> None:
     """By the shipped model, which then stands for the new one: the same person, as far as JPEG and the cut leave it."""
     frame = Street(StreetSettings(seed=7, people=5, cameras=3, identities=15)).frame(1, 10)
     box = frame.boxes[int(np.argmax(frame.visible))]
     cv2.imwrite(str(path.parent / "p.png"), frame.image)
-    searcher = BundleSearcher(shipped_bundle)
     seen = from_picture(searcher, path.parent / "p.png", box)
     model = (searcher.manifest.model_hash, searcher.dimensions)
     enrol(path, *model, "Ada", [EnrolledView(seen.embedding, crop=seen.crop)])

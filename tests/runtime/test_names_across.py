@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import cv2
+import names_across
 import numpy as np
 import pytest
-from conftest import REPOSITORY, assert_user_error, run
+from conftest import REPOSITORY, run
 from crop_video import FPS, WALK_S, write_crop_video
 from names_across import count, override, visits_of
 from places import Place, of_frames, of_street
@@ -126,8 +127,12 @@ def test_a_street_has_people_who_are_in_both_cameras(tmp_path: Path) -> None:
             assert picture.box[3] - picture.box[1] >= 100
 
 
-def test_missing_cameras_are_asked_for(tmp_path: Path) -> None:
-    assert_user_error(run("tests/names_across.py", "--crops", tmp_path), "--cameras ENROL STREAM")
+def test_missing_cameras_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["names_across.py", "--crops", str(tmp_path)])
+    assert names_across.main() == 2
+    assert "error: --cameras ENROL STREAM" in capsys.readouterr().err
 
 
 @pytest.mark.slow

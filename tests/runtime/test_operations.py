@@ -15,20 +15,26 @@ from pathlib import Path
 import cv2
 import pytest
 import yaml
-from conftest import REPOSITORY, assert_user_error, run
+from conftest import REPOSITORY, assert_user_error, call, run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "faults"))
 from harness import free_port, some_gallery, street_video, wait_for
+from nobody import network
 
 from personsearch.runtime.client import Client
 from personsearch.runtime.decisions.gallery_file import save_gallery
 from personsearch.runtime.operations.logs import JsonFormatter, RateLimit, TextFormatter
 
 
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return street_video(tmp_path_factory.mktemp("film") / "street.avi", frames=40, fps=10)
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(tmp_path: Path, film: Path) -> Path:
     save_gallery(some_gallery(), tmp_path / "people.gallery")
-    street_video(tmp_path / "street.avi", frames=40, fps=10)
+    (tmp_path / "street.avi").symlink_to(film)
     return tmp_path
 
 
@@ -152,8 +158,8 @@ def test_exit_status_four_when_the_engine_fails_for_good(place: Path) -> None:
         ({"bundle": "/none"}, ["not a bundle"]),
         ({"gallery": "/none.gallery"}, ["no such gallery"]),
         ({"cameras": [{"name": "a", "url": "rtsp://${env:NO_SUCH}@h/x"}]}, ["cams.yaml:", "NO_SUCH"]),
-        ({"cameras": [{"name": "a", "url": "synthetic://street?colour=red"}]}, ["colour", "known keys"]),
-        ({"cameras": [{"name": "a", "url": "garbage.avi"}]}, ["cannot be opened"]),
+        ({"cameras": [{"name": "a", "url": "synthetic://street?colour=red", "open_timeout_s": 60}]}, ["colour", "known keys"]),
+        ({"cameras": [{"name": "a", "url": "garbage.avi", "open_timeout_s": 60}]}, ["cannot be opened"]),
     ],
 )  # fmt: skip
 def test_wrong_input_ends_with_one_line(place: Path, changes: dict, words: list[str]) -> None:
@@ -162,23 +168,25 @@ def test_wrong_input_ends_with_one_line(place: Path, changes: dict, words: list[
         port = taken.getsockname()[1]
         text = json.dumps(changes).replace('"PORT"', str(port)).replace("PORT", str(port))
         cams = write_cams(place, **json.loads(text.replace("garbage.avi", str(place / "garbage.avi"))))
-        assert_user_error(run("runtime/stream.py", "--cams", cams), *words)
+        assert_user_error(call("runtime/stream.py", "--cams", cams), *words)
 
 
 def test_validation_loads_everything_and_starts_nothing(place: Path) -> None:
     result = run("runtime/stream.py", "--cams", write_cams(place), "--validate")
     assert result.returncode == 0, result.stderr
     assert "valid: 1 cameras, 3 people" in result.stdout
-    assert_user_error(run("runtime/stream.py", "--cams", write_cams(place, colour="red"), "--validate"), "colour")
+    assert_user_error(call("runtime/stream.py", "--cams", write_cams(place, colour="red"), "--validate"), "colour")
 
 
 def test_an_open_endpoint_without_keys_needs_an_explicit_flag_and_warns(place: Path) -> None:
     # Written as the name of an interface, which could be any; the loopback one, so that nobody reaches this test.
     endpoint = f"tcp://lo:{free_port()}"
-    assert_user_error(run("runtime/stream.py", "--cams", write_cams(place, publish={"endpoint": endpoint})), "insecure")
-    publish = {"endpoint": endpoint, "insecure": True}
+    cams = write_cams(place, publish={"endpoint": endpoint})
+    assert_user_error(call("runtime/stream.py", "--cams", cams), "insecure")
+    publish, engine = {"endpoint": endpoint, "insecure": True}, network()
+    save_gallery(some_gallery(bundle=engine["bundle"]), place / "people.gallery")
     film = {"name": "file", "url": str(place / "street.avi"), "pace": "fast"}
-    result = run("runtime/stream.py", "--cams", write_cams(place, publish=publish, cameras=[film]))
+    result = run("runtime/stream.py", "--cams", write_cams(place, publish=publish, cameras=[film], **engine))
     assert result.returncode == 0, result.stderr
     assert "anybody who reaches" in result.stderr
     assert "analysed" in result.stdout

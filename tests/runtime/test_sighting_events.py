@@ -98,10 +98,11 @@ def test_a_client_gives_whole_visits_and_their_names_late(events: list[dict], tm
     assert [event["change"] for event in found[0].events] == ["started", "updated", "ended"]
 
 
-def test_a_real_stream_says_who_comes_once_and_ends_it_with_the_file(shipped_bundle: Path) -> None:
+def test_a_real_stream_says_who_comes_once_and_ends_it_with_the_file(
+    shipped_bundle: Path, searcher: BundleSearcher
+) -> None:
     url = "synthetic://street?seed=7&cameras=2&people=3&identities=6&camera=1&frames=60"
     street = street_of(parse_street_url(url))
-    searcher = BundleSearcher(shipped_bundle)
     gallery = Gallery(searcher.manifest.model_hash, searcher.dimensions)
     shown = street.frame(1, 30)
     best = int(np.argmax(shown.visible * (shown.boxes[:, 3] - shown.boxes[:, 1])))
