@@ -85,6 +85,8 @@ def toy(out: Path, seeds: int) -> None:
 
 
 def curves(out: Path, arguments: argparse.Namespace) -> None:
+    if arguments.seeds < 2:
+        raise UserError("curves: expected --seeds of at least 2, whose spread is drawn")
     import torch
 
     from personsearch.train.paper.ablation import ROWS, kept
@@ -92,8 +94,6 @@ def curves(out: Path, arguments: argparse.Namespace) -> None:
     from personsearch.train.paper.experiment_plots import plot_head_tail, plot_separability
     from personsearch.train.paper.regions import FRAMES, regions_of, source_of
 
-    if arguments.seeds < 2:
-        raise UserError("curves: expected --seeds of at least 2, whose spread is drawn")
     torch.set_num_threads(arguments.threads or 1)
     source = source_of(arguments.format, arguments.root, "train", FRAMES["coco"])
     regions = regions_of(source, "train", "coco", arguments.model or here_or_shipped(LIGHT), out)
@@ -158,6 +158,7 @@ def ablation(out: Path, arguments: argparse.Namespace) -> None:
                 flush=True,
             )
             report(out, results)
+        plot(out, results)
 
 
 def _data(data: Any, arguments: argparse.Namespace, folder: Path) -> Any:
@@ -174,13 +175,8 @@ def _data(data: Any, arguments: argparse.Namespace, folder: Path) -> Any:
 
 
 def report(out: Path, results: list[dict[str, Any]]) -> None:
-    """Table 2 and the plots from what is finished."""
-    from personsearch.train.paper.ablation import ROWS
-    from personsearch.train.paper.experiment_plots import plot_head_tail, plot_separability, plot_table
-
-    groups = {row.key: [r for r in results if r["row"] == row.key] for row in ROWS}
-    titles = {row.key: row.title for row in ROWS}
-    groups = {key: rows for key, rows in groups.items() if rows}
+    """Table 2 from what is finished."""
+    groups, titles = _by_row(results)
     lines = ["Mean ± standard deviation over the seeds, in percent.", ""]
     lines += ["| row | runs | search mAP | top-1 | re-ID mAP | top-1 |", "|---|---|---|---|---|---|"]
     for key, rows in groups.items():
@@ -193,10 +189,25 @@ def report(out: Path, results: list[dict[str, Any]]) -> None:
         cells = [_spread([e[n][0] for e in last], 3) for n in ("lut", "queue", "both", "head", "tail")]
         lines.append(f"| {titles[key]} | " + " | ".join(cells) + " |")
     _write(out, "table2", lines, results)
+
+
+def plot(out: Path, results: list[dict[str, Any]]) -> None:
+    """Table 2 as bars, Fig. 5 and Fig. S1: after whole rounds, because they take longer than reading a finished row."""
+    from personsearch.train.paper.experiment_plots import plot_head_tail, plot_separability, plot_table
+
+    groups, titles = _by_row(results)
     plot_table(groups, titles, out / "table2.png")
     compared = {key: groups[key] for key in COMPARED if key in groups}
     plot_separability(compared, titles, out / "fig5.png")
     plot_head_tail(compared, titles, out / "figS1.png")
+
+
+def _by_row(results: list[dict[str, Any]]) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """The finished results of each row, and the rows' titles."""
+    from personsearch.train.paper.ablation import ROWS
+
+    groups = {row.key: [r for r in results if r["row"] == row.key] for row in ROWS}
+    return {key: rows for key, rows in groups.items() if rows}, {row.key: row.title for row in ROWS}
 
 
 def _spread(values: list[float], digits: int = 1) -> str:

@@ -38,11 +38,15 @@ class StreetSettings(Settings):
 
 
 @dataclass
-class StreetFrame:
-    image: np.ndarray  # (h, w, 3) uint8 BGR
+class StreetTruth:
     boxes: np.ndarray  # (N, 4) float32 xyxy, whole person cut to the frame
     identities: np.ndarray  # (N,) int64
     visible: np.ndarray  # (N,) float32 share of the person's pixels that can be seen
+
+
+@dataclass
+class StreetFrame(StreetTruth):
+    image: np.ndarray  # (h, w, 3) uint8 BGR
 
 
 class Street:
@@ -89,12 +93,24 @@ class Street:
 
     def frame(self, camera: int, number: int) -> StreetFrame:
         """Picture `number` of a camera with its truth. Raises ValueError for a camera that does not exist."""
+        scene = self._scene_of(camera)
+        image = scene.background.copy()
+        truth = self._draw(camera, number, image)
+        return StreetFrame(**vars(truth), image=scene.develop(image, number / self.settings.fps, number))
+
+    def truth(self, camera: int, number: int) -> StreetTruth:
+        """The truth of `frame`, to the bit, for a fifth of its time: nothing is painted. Raises ValueError likewise."""
+        return self._draw(camera, number, None)
+
+    def _scene_of(self, camera: int) -> Scene:
         if not 0 <= camera < self.settings.cameras:
             raise ValueError(f"camera must be 0..{self.settings.cameras - 1}, got {camera}")
-        seconds = number / self.settings.fps
-        scene = self._scene(camera)
-        image = scene.background.copy()
-        owner = np.full(image.shape[:2], -1, np.int16)  # who is seen at each pixel, to measure occlusion
+        return self._scene(camera)
+
+    def _draw(self, camera: int, number: int, image: np.ndarray | None) -> StreetTruth:
+        """People and posts in the order of their distance, painted onto the picture if there is one."""
+        seconds, scene = number / self.settings.fps, self._scene_of(camera)
+        owner = np.full((self.settings.height, self.settings.width), -1, np.int16)  # who is seen at each pixel
         posts = sorted(scene.posts, key=lambda post: -post[0])
         boxes: list[list[float]] = []
         identities: list[int] = []
@@ -112,8 +128,7 @@ class Street:
         seen = np.bincount(owner[owner >= 0], minlength=len(boxes))[: len(boxes)] if boxes else np.zeros(0)
         visible = seen / np.maximum(np.array(areas, np.float64), 1)
         keep = visible >= MIN_VISIBLE
-        return StreetFrame(
-            scene.develop(image, seconds, number),
+        return StreetTruth(
             np.array(boxes, np.float32).reshape(-1, 4)[keep],
             np.array(identities, np.int64)[keep],
             visible[keep].astype(np.float32),
@@ -121,7 +136,7 @@ class Street:
 
     def _person(
         self,
-        image: np.ndarray,
+        image: np.ndarray | None,
         owner: np.ndarray,
         scene: Scene,
         slot: int,
@@ -143,26 +158,28 @@ class Street:
         phase = int(seconds * STEPS_PER_SECOND / 2 * PHASES + identity * 3) % PHASES
         colour, mask = sprite(self.settings.seed, identity, view, phase)
         how = cv2.INTER_AREA if tall < SPRITE_HEIGHT else cv2.INTER_LINEAR
-        colour, mask = (
-            cv2.resize(colour, (wide, tall), interpolation=how),
-            cv2.resize(mask, (wide, tall), interpolation=how),
-        )
-        if view == "side" and dx < 0:
-            colour, mask = colour[:, ::-1], mask[:, ::-1]
-        self._shadow(image, mask, left, round(foot), scene.sun)
+        mask = cv2.resize(mask, (wide, tall), interpolation=how)
+        mirrored = view == "side" and dx < 0
+        if mirrored:
+            mask = mask[:, ::-1]
+        if image is not None:
+            self._shadow(image, mask, left, round(foot), scene.sun)
         solid = mask > 127
-        h, w = image.shape[:2]
+        h, w = owner.shape
         y0, y1, x0, x1 = max(0, top), min(h, top + tall), max(0, left), min(w, left + wide)
         columns, rows = np.flatnonzero(solid.any(0)), np.flatnonzero(solid.any(1))
         if y1 <= y0 or x1 <= x0 or len(columns) == 0:
             return None
         window = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
-        alpha = mask[window][..., None].astype(np.uint16)
-        under = image[y0:y1, x0:x1]
-        under[:] = ((under * (255 - alpha) + colour[window] * alpha) // 255).astype(np.uint8)
+        if image is not None:
+            colour = cv2.resize(colour, (wide, tall), interpolation=how)
+            colour = colour[:, ::-1] if mirrored else colour
+            alpha = mask[window][..., None].astype(np.uint16)
+            under = image[y0:y1, x0:x1]
+            under[:] = ((under * (255 - alpha) + colour[window] * alpha) // 255).astype(np.uint8)
         owner[y0:y1, x0:x1][solid[window]] = slot
         box = [left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1]
-        box = [float(np.clip(v, 0, limit)) for v, limit in zip(box, (w, h, w, h), strict=True)]
+        box = [float(min(max(v, 0), limit)) for v, limit in zip(box, (w, h, w, h), strict=True)]
         return (box, int(solid.sum())) if box[2] > box[0] and box[3] > box[1] else None
 
     @staticmethod
@@ -183,11 +200,14 @@ class Street:
         image[y0:y1, x0:x1] = (image[y0:y1, x0:x1] * keep // 255).astype(np.uint8)
 
     @staticmethod
-    def _post(image: np.ndarray, owner: np.ndarray, post: tuple[float, np.ndarray, tuple[int, int, int, int]]) -> None:
+    def _post(
+        image: np.ndarray | None, owner: np.ndarray, post: tuple[float, np.ndarray, tuple[int, int, int, int]]
+    ) -> None:
         _, colour, (x0, y0, x1, y1) = post
         x0, y0 = max(0, x0), max(0, y0)
         if x1 > x0 and y1 > y0:
-            image[y0:y1, x0:x1] = colour.astype(np.uint8)
+            if image is not None:
+                image[y0:y1, x0:x1] = colour.astype(np.uint8)
             owner[y0:y1, x0:x1] = -1
 
 

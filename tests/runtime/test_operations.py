@@ -158,7 +158,10 @@ def test_exit_status_four_when_the_engine_fails_for_good(place: Path) -> None:
         ({"bundle": "/none"}, ["not a bundle"]),
         ({"gallery": "/none.gallery"}, ["no such gallery"]),
         ({"cameras": [{"name": "a", "url": "rtsp://${env:NO_SUCH}@h/x"}]}, ["cams.yaml:", "NO_SUCH"]),
-        ({"cameras": [{"name": "a", "url": "synthetic://street?colour=red", "open_timeout_s": 60}]}, ["colour", "known keys"]),
+        (
+            {"cameras": [{"name": "a", "url": "synthetic://street?colour=red", "open_timeout_s": 60}]},
+            ["colour", "known keys"],
+        ),
         ({"cameras": [{"name": "a", "url": "garbage.avi", "open_timeout_s": 60}]}, ["cannot be opened"]),
     ],
 )  # fmt: skip

@@ -103,12 +103,22 @@ def test_street_truth_lies_inside_the_frame_and_nobody_is_twice_at_once() -> Non
         everywhere: list[int] = []
         for camera in range(3):
             everywhere += [person[0] for person in street.people(camera, number / 10)]
-            frame = street.frame(camera, number)
-            h, w = frame.image.shape[:2]
-            assert (frame.boxes >= 0).all()
-            assert (frame.boxes <= [w, h, w, h]).all()
-            assert (frame.boxes[:, 2:] > frame.boxes[:, :2]).all()
+            truth = street.truth(camera, number)
+            assert (truth.boxes >= 0).all()
+            assert (truth.boxes <= [640, 384, 640, 384]).all()
+            assert (truth.boxes[:, 2:] > truth.boxes[:, :2]).all()
         assert len(everywhere) == len(set(everywhere))
+
+
+def test_the_truth_of_a_frame_needs_no_picture() -> None:
+    street = Street(StreetSettings(seed=3, cameras=2, people=8, identities=40))
+    for camera, number in ((0, 0), (1, 15), (0, 130), (1, 240)):
+        frame, truth = street.frame(camera, number), street.truth(camera, number)
+        assert frame.image.shape == (384, 640, 3)
+        assert len(frame.boxes) >= 3
+        assert all(np.array_equal(getattr(frame, name), value) for name, value in vars(truth).items())
+    with pytest.raises(ValueError, match=r"camera must be 0..1, got 2"):
+        street.truth(2, 0)
 
 
 def test_street_people_come_back_and_imbalance_makes_a_long_tail() -> None:

@@ -58,7 +58,7 @@ def test_the_ablations_network_finds_people_and_recognises_nobody_yet() -> None:
 
 
 def test_curves_need_two_seeds(tmp_path: Path) -> None:
-    assert_user_error(call("train/experiments.py", "curves", "--seeds", 1, "--out", tmp_path), "at least 2")
+    assert_user_error(run("train/experiments.py", "curves", "--seeds", 1, "--out", tmp_path), "at least 2")
 
 
 def test_ablation_writes_table_plots_and_keeps_finished_runs(tmp_path: Path) -> None:
@@ -78,7 +78,8 @@ def test_ablation_writes_table_plots_and_keeps_finished_runs(tmp_path: Path) -> 
         "--threads",
         1,
     )
-    first = run(*command)
+    threads = torch.get_num_threads()
+    first = call(*command)
     assert first.returncode == 0, first.stderr
     table = (tmp_path / "table2.md").read_text()
     assert all(row.title in table for row in ROWS)
@@ -87,7 +88,6 @@ def test_ablation_writes_table_plots_and_keeps_finished_runs(tmp_path: Path) -> 
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.json")}
     assert len(kept) == 7
     (tmp_path / "runs" / "pn-loim-0.json").unlink()
-    threads = torch.get_num_threads()
     again = call(*command)
     torch.set_num_threads(threads)
     assert again.returncode == 0, again.stderr

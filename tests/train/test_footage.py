@@ -51,10 +51,10 @@ class Truth:
 
     def detect(self, _: np.ndarray) -> np.ndarray:
         self.number += 1
-        return self.street.frame(1, self.number * 5).boxes
+        return self.street.truth(1, self.number * 5).boxes
 
     def embed(self, _: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        return np.eye(24, dtype=np.float32)[self.street.frame(1, self.number * 5).identities]
+        return np.eye(24, dtype=np.float32)[self.street.truth(1, self.number * 5).identities]
 
 
 def test_tracks_become_identities_and_the_end_is_held_out(street: Street, video: Path, tmp_path: Path) -> None:
@@ -66,10 +66,10 @@ def test_tracks_become_identities_and_the_end_is_held_out(street: Street, video:
     for images in (train.images, test.images):
         for position, image in enumerate(images):
             number = position + (36 if images is test.images else 0)
-            assert np.allclose(image.boxes, street.frame(1, number * 5).boxes, atol=0.1)
+            assert np.allclose(image.boxes, street.truth(1, number * 5).boxes, atol=0.1)
     owners: dict[int, set[int]] = {}
     for position, image in enumerate([*train.images, *test.images]):
-        for identity, person in zip(image.identities, street.frame(1, position * 5).identities, strict=True):
+        for identity, person in zip(image.identities, street.truth(1, position * 5).identities, strict=True):
             if identity >= 0:
                 owners.setdefault(int(identity), set()).add(int(person))
     assert owners
@@ -80,7 +80,7 @@ def test_tracks_become_identities_and_the_end_is_held_out(street: Street, video:
 
 def test_people_are_linked_across_cameras(street: Street, tmp_path: Path) -> None:
     count = 150  # 30 seconds of two cameras, whose pictures nobody looks at
-    seen = [street.frame(1 - number // count, number % count * 2) for number in range(2 * count)]
+    seen = [street.truth(1 - number // count, number % count * 2) for number in range(2 * count)]
     path = tmp_path / "dark.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
     for _ in range(count):
@@ -150,7 +150,7 @@ def test_adapting_reports_before_and_after_and_goes_on_when_stopped(video: Path,
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     command = ["train/adapt.py", "--video", video, "--bundle", bundle, "--every", 1, "--out", tmp_path / "a"]
     command += ["--held-out", 0.4]
-    done = run(*command, "--steps", 2, "--batch", 2)
+    done = call(*command, "--steps", 2, "--batch", 2)
     assert done.returncode == 0, done.stderr
     assert "| before | statistics | trained |" in done.stdout
     assert "before" in (tmp_path / "a" / "adapt.md").read_text()
@@ -169,7 +169,7 @@ def test_adapting_reports_before_and_after_and_goes_on_when_stopped(video: Path,
     quick = call(*command, "--steps", 0)  # with the figures that the first run left
     assert quick.returncode == 0, quick.stderr
     assert "| before | statistics |\n" in quick.stdout
-    assert_user_error(call("train/adapt.py", "--video", "rtsp://127.0.0.1/x"), "--frames")
+    assert_user_error(run("train/adapt.py", "--video", "rtsp://127.0.0.1/x"), "--frames")  # started for real
 
 
 def test_a_blend_needs_two_checkpoints_of_one_network(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_blend_needs_two_checkpoints_of_one_network(tmp_path: Path) -> None:
     ):
         save_checkpoint(path, {"config": {"out": path.stem}, "model": model})
     out = tmp_path / "blend.pth"
-    done = run("train/blend.py", first, second, "--share", 0.25, "--statistics", 0, "--out", out)
+    done = call("train/blend.py", first, second, "--share", 0.25, "--statistics", 0, "--out", out)
     assert done.returncode == 0, done.stderr
     content = load_checkpoint(out)
     assert content["config"] == {"out": "second"}
@@ -189,7 +189,7 @@ def test_a_blend_needs_two_checkpoints_of_one_network(tmp_path: Path) -> None:
     assert content["model"]["n"].item() == 7  # counts are not averaged
     assert_user_error(call("train/blend.py", first, other, "--out", out), "'w' differs")
     assert_user_error(call("train/blend.py", first, tmp_path / "none.pth", "--out", out), "not found")
-    assert_user_error(call("train/blend.py", first, second, "--share", 2, "--out", out), "from 0 to 1")
+    assert_user_error(run("train/blend.py", first, second, "--share", 2, "--out", out), "from 0 to 1")
 
 
 def test_people_of_another_size_in_pixels(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -130,6 +130,23 @@ def test_a_run_learns_the_detector_behind_its_first_layer_and_nothing_else(
     assert torch.equal(trainer.identity.lut, table)
 
 
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tiny: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = imitating(*tiny, tmp_path)
+    whole = Trainer(settings)
+    whole.network.train()
+    for batches in whole.batches():
+        whole.train_step(batches)
+        if whole.step == 2:
+            whole.save("last.pth")
+    resumed = Trainer(settings, resume=True)
+    resumed.network.train()
+    for batches in resumed.batches():
+        resumed.train_step(batches)
+    assert resumed.step == whole.step == 5
+    state = resumed.network.state_dict()
+    assert [name for name, value in whole.network.state_dict().items() if not torch.equal(value, state[name])] == []
+
+
 @pytest.mark.parametrize("own", ["silu", "hardswish"])
 def test_a_detector_gets_another_activation_only_from_a_teacher(own: str, tmp_path: Path) -> None:
     """Without one it would find hardly anybody, or fewer, and nobody would be told."""

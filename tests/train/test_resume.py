@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import train_presets
 import yaml
 from conftest import REPOSITORY, assert_user_error, call, run, tiny_config
 from train_presets import PRESETS
@@ -39,25 +41,32 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert float(sum(first["identity"][table].abs().sum() for table in ("lut", "queue"))) > 0
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in the processes beside: rounding depends on it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_every_preset_goes_on_in_a_new_process_as_if_it_had_not_been_killed(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for turn, status in (("first", -signal.SIGKILL), ("second", 0)):
-        command = [sys.executable, "tests/train/train_presets.py", turn, str(tmp_path)]
-        result = subprocess.run(
-            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, env=environment, check=False
-        )
-        assert result.returncode == status, result.stdout + result.stderr
+    first = run("tests/train/train_presets.py", tmp_path)
+    assert first.returncode == -signal.SIGKILL, first.stdout + first.stderr
+    train_presets.main("second", tmp_path)
     for name in PRESETS:
         assert_same_run(tmp_path / name / "whole.pth", tmp_path / name / "resumed.pth")
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_killed_and_an_interrupted_run_end_like_one_that_was_left_alone(tmp_path: Path) -> None:
     content = tiny_config(tmp_path / "parts")
     content["optimiser"] |= {"detector_rate": 0.1, "steps_per_epoch": 6}
     content["checkpoint_minutes"] = 1e-6  # after every step
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(content))
-    whole = run("train/run.py", "--config", config, f"out={tmp_path}/whole")
+    whole = call("train/run.py", "--config", config, f"out={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
     assert "mAP" in whole.stdout
     summary = (tmp_path / "whole" / "summary.md").read_text()
@@ -69,7 +78,7 @@ def test_a_killed_and_an_interrupted_run_end_like_one_that_was_left_alone(tmp_pa
         before = last.stat().st_mtime_ns if last.exists() else 0
         process = subprocess.Popen(
             [sys.executable, "train/run.py", "--config", str(config), *more], cwd=REPOSITORY, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "2"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )  # fmt: skip
         while not (last.exists() and last.stat().st_mtime_ns > before) and process.poll() is None:
@@ -80,7 +89,7 @@ def test_a_killed_and_an_interrupted_run_end_like_one_that_was_left_alone(tmp_pa
         reached = load_checkpoint(last)["step"]
         assert step < reached < 12, output
         step = reached
-    resumed = run("train/run.py", "--config", config, "--resume")
+    resumed = call("train/run.py", "--config", config, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert_same_run(tmp_path / "whole" / "last.pth", last)
     assert [p.name for p in last.parent.glob("*.partial")] == []  # what the killed process was writing is gone

@@ -49,12 +49,12 @@ def street_split(source: SourceSettings, split: str) -> SearchData:
         )
         number = round(turn * SECONDS_BETWEEN_FRAMES * 10)
         try:
-            frame = _street(url).frame(camera, number)
+            truth = _street(url).truth(camera, number)
         except ValueError as error:
             raise DataError(f"street: {error}") from None
         name = f"c{camera + 1}s1_{number:06d}.jpg"
-        images.append(ImageTruth(name, f"{url}#{number}", frame.boxes, frame.identities, camera + 1))
-        for identity, box, visible in zip(frame.identities, frame.boxes, frame.visible, strict=True):
+        images.append(ImageTruth(name, f"{url}#{number}", truth.boxes, truth.identities, camera + 1))
+        for identity, box, visible in zip(truth.identities, truth.boxes, truth.visible, strict=True):
             seen.setdefault(int(identity), []).append((name, box, float(visible)))
     queries = []
     if split == "test":

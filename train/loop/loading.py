@@ -23,6 +23,8 @@ def batches_of(
 
     pinned  memory that a GPU reads while it computes
     """
+    if steps <= 0:  # a finished run: starting loading processes takes seconds
+        return
     options, workers = settings.optimiser, settings.data.workers
     draws = WeightedDraws(
         samples.weights,

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from personsearch.core.errors import CheckpointError
+from personsearch.train.loop.uncompiled import uncompiled
 from personsearch.train.model.network import PersonSearch
 from personsearch.train.settings import OptimiserSettings
+
+SGD, AdamW = uncompiled(torch.optim.SGD), uncompiled(torch.optim.AdamW)
 
 
 def rate_factor(options: OptimiserSettings, step: int, steps_per_epoch: int, total_steps: int) -> float:
@@ -64,8 +67,8 @@ def make_optimiser(options: OptimiserSettings, network: PersonSearch, images: in
     ]
     groups = [g for g in groups if g["params"]]
     if options.kind == "sgd":
-        return torch.optim.SGD(groups, rate, momentum=options.momentum, weight_decay=options.weight_decay, fused=True)
-    return torch.optim.AdamW(groups, rate, weight_decay=options.weight_decay, fused=True)
+        return SGD(groups, rate, momentum=options.momentum, weight_decay=options.weight_decay, fused=True)
+    return AdamW(groups, rate, weight_decay=options.weight_decay, fused=True)
 
 
 def load_moments(optimiser: torch.optim.Optimizer, state: dict[str, Any], path: str | Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from personsearch.core.errors import DataError
 from personsearch.core.files import replace_file
@@ -122,7 +122,7 @@ class Gap:
     def of(differences: np.ndarray) -> Gap:
         """(seeds,) at least two."""
         count = len(differences)
-        half = stats.t.ppf(0.975, count - 1) * differences.std(ddof=1) / np.sqrt(count)
+        half = stdtrit(count - 1, 0.975) * differences.std(ddof=1) / np.sqrt(count)
         return Gap(float(differences.mean()), float(half), count)
 
     @property

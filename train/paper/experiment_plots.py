@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -23,7 +23,7 @@ def plot_table(groups: Runs, titles: dict[str, str], path: Path) -> None:
         for place, runs in enumerate(groups.values()):
             values = [100 * r["figures"][column] for r in runs]
             count = len(values)
-            half = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else None
+            half = stdtrit(count - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else None
             panel.barh(place, np.mean(values), xerr=half, color="tab:blue", alpha=0.5, capsize=3)
             panel.plot(values, [place] * len(values), "k.", ms=5)
         panel.set(xlabel=f"{'search ' if column == 'mAP' else ''}{column} (%)")
