@@ -91,14 +91,14 @@ def _local(path: Path, name: str, camera: str = "", started: float | None = None
 
 
 def _folder(root: Path) -> Iterator[Found]:
-    seen: set[tuple[int, int]] = set()  # a link may lead back to where it lies
+    seen, real = set[tuple[int, int]](), root.resolve()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_unlisted):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
             folders[:] = []
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not _leads_back(Path(folder, f), real))
         for file in files:
             path = Path(folder, file)
             if file.lower().endswith(ENDINGS) and not file.startswith(".") and path.is_file():
@@ -127,6 +127,14 @@ def _list(path: Path) -> Iterator[Found]:
                 yield Found(one.source, one.source, one.size, one.changed, camera, started)
         else:
             yield _local(path.parent / place, place, camera, started)
+
+
+def _leads_back(folder: Path, root: Path) -> bool:
+    """Is it a link into the archive itself, whose videos have their own names, or to where the archive lies?"""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    return target.is_relative_to(root) or root.is_relative_to(target)
 
 
 def _unlisted(error: OSError) -> None:
