@@ -133,7 +133,7 @@ def test_enrol_stream_and_subscribe_with_the_shipped_model(street_files, shipped
     )  # fmt: skip
     try:
         heard = run(
-            "runtime/subscribe.py", "--connect", port, "--topic", "match.", "--json", "--count", 2, "--timeout", 60
+            "runtime/subscribe.py", "--connect", port, "--topic", "match.", "--json", "--count", 2, "--timeout", 300
         )
         assert_user_error(call("runtime/stream.py", "--cams", cams), "cannot publish")
         stream.send_signal(signal.SIGTERM)

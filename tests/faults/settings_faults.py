@@ -81,14 +81,14 @@ def bad_reload(long: bool) -> Outcome:
                 began = time.monotonic()
                 cams.write_text(text.replace("URL", url) + rest)
                 reloader.ask()  # as SIGHUP does; the good file below is noticed without
-                _, event = running.wait_event(6, began, type="settings", state="rejected")
+                _, event = running.wait_event(60, began, type="settings", state="rejected")
                 named += all(word in event["reason"] for word in words)
             untouched = pipeline.settings is settings and camera.process.pid == process
             began = time.monotonic()
             second = {**first, "name": "b"}
             cams.write_text(yaml.safe_dump({"cameras": [first, second], **base}))
-            when, _ = running.wait_event(6, began, type="settings", state="applied")
-            running.wait_event(10, began, type="camera", camera="b", state="online")
+            when, _ = running.wait_event(60, began, type="settings", state="applied")
+            running.wait_event(60, began, type="camera", camera="b", state="online")
             kept = pipeline.camera("a").process.pid == process
     return Outcome(
         f"{len(bad_files)} bad files of the kinds {', '.join(BAD_FILES)}; then a good one",
