@@ -73,7 +73,7 @@ def bad_reload(long: bool) -> Outcome:
             pipeline.every_second.append(reloader.look)
             running.ready()
             camera = pipeline.camera("a")
-            wait_for(lambda: camera.state == "online", 20)
+            wait_for(lambda: camera.state == "online", 120)
             process, settings = camera.process.pid, pipeline.settings
             named = 0
             bad_files = list(BAD_FILES.values()) if long else list(BAD_FILES.values())[::2]
