@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,8 +16,9 @@ from prometheus_client.process_collector import ProcessCollector
 
 from personsearch.core.redaction import redact
 from personsearch.runtime.cameras.detail import CAUSES
+from personsearch.runtime.delivery.publisher import Publisher
 from personsearch.runtime.operations.counters import BOUNDS_S, Durations
-from personsearch.runtime.operations.monitoring import Operations
+from personsearch.runtime.pipeline import Pipeline
 
 log = logging.getLogger("personsearch.operations")
 
@@ -25,19 +26,22 @@ log = logging.getLogger("personsearch.operations")
 class MetricsServer:
     """Answers in threads of its own, at once. Raises OSError if the port is taken."""
 
-    def __init__(self, port: int, operations: Operations) -> None:
-        self._operations = operations
+    def __init__(
+        self, port: int, pipeline: Pipeline, publisher: Publisher, checks: dict[str, Callable[[], str]]
+    ) -> None:  # fmt: skip
+        """checks  by path: empty, or what is missing"""
+        self._pipeline, self._publisher = pipeline, publisher
         registry = CollectorRegistry()
         registry.register(self)  # type: ignore[arg-type]
         ProcessCollector(registry=registry)
-        self._server = _Server(("127.0.0.1", port), _handler(operations, registry))
+        self._server = _Server(("127.0.0.1", port), _handler(checks, registry))
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.5,), name="operations", daemon=True).start()
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client for each scrape."""
-        pipeline, publisher = self._operations.pipeline, self._operations.publisher
+        pipeline, publisher = self._pipeline, self._publisher
         captured = CounterMetricFamily("personsearch_frames_captured", "Frames decoded", labels=["camera"])
         analysed = CounterMetricFamily("personsearch_frames_analysed", "Frames analysed", labels=["camera"])
         dropped = CounterMetricFamily("personsearch_frames_dropped", "Frames not analysed", labels=["camera", "cause"])
@@ -125,15 +129,15 @@ class _Server(ThreadingHTTPServer):
             raise
 
 
-def _handler(operations: Operations, registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
+def _handler(checks: dict[str, Callable[[], str]], registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 5
 
         def do_GET(self) -> None:
             if self.path == "/metrics":
                 self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
-            elif self.path in ("/healthz", "/readyz"):
-                trouble = redact(operations.healthy() if self.path == "/healthz" else operations.ready())
+            elif self.path in checks:
+                trouble = redact(checks[self.path]())
                 self._answer(503 if trouble else 200, f"{trouble or 'ok'}\n".encode(), "text/plain; charset=utf-8")
             else:
                 self._answer(404, b"there are /metrics, /healthz and /readyz\n", "text/plain; charset=utf-8")

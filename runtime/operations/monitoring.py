@@ -34,7 +34,8 @@ class Operations:
         from personsearch.runtime.operations.metrics import MetricsServer
 
         try:
-            self._server = MetricsServer(settings.port, self)
+            checks = {"/healthz": self.healthy, "/readyz": self.ready}
+            self._server = MetricsServer(settings.port, pipeline, publisher, checks)
         except OSError as error:
             raise UserError(
                 f"operations.port {settings.port}: {error.strerror}; choose another, or leave it out for none"

@@ -189,7 +189,7 @@ def test_a_new_bundle_takes_the_old_ones_place_at_once(tiny_bundle: Path, tmp_pa
 
 def test_bad_options_are_explained(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for options, words in (
-        (("--batch", 0), "--batch must be at least 1"),
+        (("--batch", 0), "--batch: expected a whole number from 1"),
         (("--calibrate", tmp_path / "none", "--precision", "int8"), "not found"),
         (("--data", tmp_path / "none"), "not found"),
     ):

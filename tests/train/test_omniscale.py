@@ -164,7 +164,7 @@ def test_looking_at_the_filled_part_finds_the_same_people(engine: Engine, size: 
     canvas = np.full((1, 384, 640, 3), 114, np.uint8)
     canvas[0, :height, :width] = picture()[0, :height, :width]
     frame = np.ascontiguousarray(canvas[0, :height, :width])
-    whole, part = engine.infer(canvas, 0.3), engine.infer(canvas, 0.3, [(frame, 1.0)])
+    whole, part = engine.infer(canvas, 0.4), engine.infer(canvas, 0.4, [(frame, 1.0)])
     count = int(whole[3][0])
     assert count == int(part[3][0]) >= 1
     inside = (whole[0][0, :count, 2] < width - 40) & (whole[0][0, :count, 3] < height - 40)  # grey beyond was context
