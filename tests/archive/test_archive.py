@@ -23,7 +23,7 @@ from conftest import REPOSITORY, assert_user_error, call
 from personsearch.archive.parts import mean_of
 
 BEGIN = 1769860800.0  # 2026-01-31T12:00:00Z
-FRAMES, SEGMENT_S, FPS = 80, 5, 5  # half of the pictures are analysed
+FRAMES, SEGMENT_S, FPS = 56, 5, 5  # half of the pictures are analysed
 INDEX = "archive/index.py"
 
 

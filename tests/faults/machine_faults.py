@@ -201,7 +201,7 @@ def endpoint_in_use(long: bool) -> Outcome:
         video = {"name": "a", "url": str(street_video(place / "v.avi")), "end": "loop"}
         cams = write_cams(place, [video], publish={"endpoint": endpoint}, **network(long))
         first = subprocess.Popen(stream_command(cams), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
-        with ended_at_last(first), Client(endpoint) as client:
+        with ended_at_last(first), Client(endpoint, since="kept") as client:
             hear(client, 150, type="engine", state="ready")
             second = subprocess.run(stream_command(cams), cwd=REPOSITORY, capture_output=True, text=True, check=False)
             client.receive(1.5)

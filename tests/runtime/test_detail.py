@@ -251,7 +251,7 @@ def test_a_stream_describes_from_the_main_stream_and_counts_it(films: Films, mon
         pipeline = running.pipeline
         reader, recognition = pipeline.details.readers["c"], pipeline.people.of("c")
         assert pipeline.camera("c").counters.analysed == FRAMES
-        assert reader.counts["given"] == recognition.described >= 3
+        assert reader.counts["given"] >= recognition.described >= 3  # a better view may come before one is described
         assert reader.counts.total() == reader.counts["given"]
         assert f"main stream {reader.counts['given']} of" in status_lines(pipeline)[0]
         publisher = SimpleNamespace(

@@ -81,16 +81,11 @@ def test_asked_for_without_the_packages_is_one_line(monkeypatch: pytest.MonkeyPa
         tracing.Traces("entrance")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"), ("OTEL_BSP_SCHEDULE_DELAY", "-1")]
-)
-def test_a_variable_that_cannot_be_used_is_one_line_without_the_token(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_variable_that_cannot_be_used_is_one_line_without_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs personsearch[trace]")
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:4318")
     monkeypatch.setenv(tracing.HEADERS[0], "authorization=Bearer%20hunter22")
-    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "-1")
     with pytest.raises(UserError, match="OTEL_"):
         tracing.Traces("box")
     assert "hunter22" not in redact("the receiver said: Bearer hunter22")
