@@ -82,7 +82,7 @@ def over_ipv6(long: bool) -> Outcome:
         deaf = start_python("runtime/subscribe.py", "--connect", f"tcp://[::1]:{free_port()}", "--timeout", "7",
                             stderr=subprocess.PIPE)  # fmt: skip
         try:
-            with Client(endpoint, ["camera."]) as client:
+            with Client(endpoint, ["camera."], since="kept") as client:
                 event = client.receive(60)
                 lost = client.status().lost
             told = deaf.communicate(timeout=60)[1]
