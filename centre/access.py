@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import json
 import re
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,9 +18,9 @@ from pydantic import Field
 
 from personsearch.core.config import Settings
 from personsearch.core.errors import ConfigError, UserError
-from personsearch.core.files import Reread, read_file, replace_file
+from personsearch.core.files import Reread, read_file
 from personsearch.core.json_text import parse_json
-from personsearch.core.locks import one_writer
+from personsearch.core.locks import changing_entries
 
 Scope = Literal["search", "people", "health"]
 SCOPES: tuple[Scope, ...] = ("search", "people", "health")
@@ -93,17 +91,8 @@ def remove_key(path: str | Path, name: str) -> None:
         del keys[name]
 
 
-@contextlib.contextmanager
-def _changing(path: Path) -> Iterator[dict[str, KeyEntry]]:
-    """The keys, which are written when the block is over; one process at a time. Raises UserError."""
-    try:
-        with one_writer(path):
-            keys = dict(load_keys(path)) if path.exists() else {}
-            yield keys
-            content = json.dumps(KeysFile(keys=keys).model_dump(), indent=1) + "\n"
-            replace_file(path, content.encode(), 0o600)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from None
+def _changing(path: Path) -> contextlib.AbstractContextManager[dict[str, KeyEntry]]:
+    return changing_entries(path, load_keys, lambda keys: KeysFile(keys=keys).model_dump())
 
 
 def _hash(token: str) -> str:

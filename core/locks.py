@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from personsearch.core.errors import UserError
-from personsearch.core.files import is_mount, real_path
+from personsearch.core.files import is_mount, real_path, replace_file
+
+Entry = TypeVar("Entry")
 
 
 @contextlib.contextmanager
@@ -47,3 +51,22 @@ def one_writer(path: str | Path) -> Iterator[None]:
     with open(lock, "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def changing_entries(
+    path: Path, load: Callable[[Path], Mapping[str, Entry]], content: Callable[[dict[str, Entry]], dict[str, Any]]
+) -> Iterator[dict[str, Entry]]:
+    """The entries of a JSON file for its owner only, which are written when the block is over; one process at a time.
+
+    load     reads a file that is there
+    content  of the file, of the entries
+    Raises UserError.
+    """
+    try:
+        with one_writer(path):
+            entries = dict(load(path)) if path.exists() else {}
+            yield entries
+            replace_file(path, (json.dumps(content(entries), indent=1) + "\n").encode(), 0o600)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from None

@@ -15,7 +15,6 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,9 +26,9 @@ from pydantic import Field
 
 from personsearch.core.config import Settings
 from personsearch.core.errors import ConfigError, UserError
-from personsearch.core.files import Reread, read_file, replace_file
+from personsearch.core.files import Reread, read_file
 from personsearch.core.json_text import parse_json
-from personsearch.core.locks import one_writer
+from personsearch.core.locks import changing_entries
 
 Role = Literal["viewer", "operator"]
 MOST_BYTES = 16 << 20  # of the file
@@ -104,17 +103,8 @@ def remove_user(path: str | Path, name: str) -> None:
         del users[name]
 
 
-@contextlib.contextmanager
-def _changing(path: Path) -> Iterator[dict[str, UserEntry]]:
-    """The users, which are written when the block is over; one process at a time. Raises UserError."""
-    try:
-        with one_writer(path):
-            users = dict(load_users(path)) if path.exists() else {}
-            yield users
-            content = json.dumps(UsersFile(users=users).model_dump(), indent=1) + "\n"
-            replace_file(path, content.encode(), 0o600)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from None
+def _changing(path: Path) -> contextlib.AbstractContextManager[dict[str, UserEntry]]:
+    return changing_entries(path, load_users, lambda users: UsersFile(users=users).model_dump())
 
 
 @dataclass(frozen=True)

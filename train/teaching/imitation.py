@@ -84,20 +84,15 @@ class DetectorImitation(nn.Module):
 
         So a network whose activations were exchanged starts close to what it did before.
         """
-        names: list[str] = []
-        wanted: dict[str, tuple[Tensor, Tensor]] = {}
+        wanted: dict[str, tuple[Tensor, Tensor]] = {}  # in the order in which layers run
 
         def note(name: str) -> Callable[..., None]:
-            def hook(_: nn.Module, __: object, out: Tensor) -> None:
-                names.append(name)
-                wanted[name] = _moments(out)
-
-            return hook
+            return lambda _module, _inputs, out: wanted.__setitem__(name, _moments(out))
 
         with _hooks(self.teacher, {f"{name}.1": note(name) for name in _units(self.teacher)}):
             _see(self.teacher, frames)
-        for name in names:
-            mean, deviation = (self.factor * moment for moment in wanted[name])
+        for name, moments in wanted.items():
+            mean, deviation = (self.factor * moment for moment in moments)
             own_mean, own_deviation = _moments_of(network, f"{name}.1", frames)
             norm = network.get_submodule(f"{name}.1")
             assert isinstance(norm, nn.BatchNorm2d)
