@@ -13,6 +13,7 @@ from personsearch.core.engines.onnx_cut import cut_graph
 from personsearch.core.engines.onnx_opset import load_problem
 from personsearch.core.engines.tensorrt_library import RTX_INSTALL
 from personsearch.core.errors import EngineError
+from personsearch.core.processor import compute_threads
 
 FOUND = ("boxes", "scores", "count")  # the outputs that do not need the head
 
@@ -53,8 +54,8 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         # Idle threads sleep instead of spinning: capture and matching need the same cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if self._threads:
-            options.intra_op_num_threads = self._threads
+        # By its own default it pins threads: those of every process to the same first cores, however many others idle.
+        options.intra_op_num_threads = self._threads or compute_threads()
         providers: list[str] | None = None
         if self._device == "rtx":
             self._add_plugin(options, wanted)

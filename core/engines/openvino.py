@@ -28,6 +28,7 @@ from personsearch.core.engines.openvino_compiler import Compiler
 from personsearch.core.engines.roi_align import pool_pixels
 from personsearch.core.errors import BundleError, EngineError
 from personsearch.core.openvino_core import computes_bf16, openvino_core, openvino_module
+from personsearch.core.processor import compute_threads, has_quota
 
 log = logging.getLogger("personsearch.engines")
 CALLS = (4, 2, 1)  # people described in one call: each size is compiled for a second, and larger ones gain nothing
@@ -57,9 +58,10 @@ class OpenVINOEngine:
         announced = computes_bf16()
         if precision not in ("auto", "fp32", "bf16", "int8"):
             raise EngineError(f"openvino: precision must be auto, fp32, bf16 or int8, got {precision}")
-        self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        if threads:
-            self._options["INFERENCE_NUM_THREADS"] = threads
+        # Pinned, as by its own default, the threads of every process go to the same first cores, however many others idle.
+        self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+        if threads or has_quota():
+            self._options["INFERENCE_NUM_THREADS"] = threads or compute_threads()
         if precision == "auto" and announced:
             try:
                 self._begin("bf16", "bf16")

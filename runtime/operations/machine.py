@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from personsearch.core import __version__
+from personsearch.core.processor import usable_cores
 from personsearch.core.wall_clock import may_be_right
 from personsearch.runtime.cameras.decoders import DEVICES, missing
 
@@ -62,12 +63,6 @@ def look_at_machine() -> Machine:
         python=platform.python_version(), packages={"personsearch": __version__, **_versions()},
         descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )  # fmt: skip
-
-
-def usable_cores() -> float:
-    cores = float(len(os.sched_getaffinity(0)))
-    quota = re.match(r"(\d+) (\d+)", _read("/sys/fs/cgroup/cpu.max"))
-    return min(cores, int(quota[1]) / int(quota[2])) if quota else cores
 
 
 def clock_trouble() -> str:
