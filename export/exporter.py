@@ -36,7 +36,7 @@ from personsearch.export.deploy import DeployGraph, EmbedGraph
 from personsearch.export.engine_files import EngineOptions, add_engines
 from personsearch.export.fold import fold
 from personsearch.export.gates import Gate, find_data, is_data_set, judge, measure
-from personsearch.export.onnx_writer import halve_weights, write_onnx
+from personsearch.export.onnx_writer import halve_weights, round_weights, write_onnx
 from personsearch.export.parity import sample_frames
 from personsearch.export.precision import write_half
 from personsearch.export.quantise import write_int8
@@ -139,6 +139,7 @@ def _export(
         calibration,
         min_score,
         note,
+        (lambda: TorchSearcher(_rounded(network))) if options.half_weights else None,
     )
     shutil.rmtree(trial)
     if not gates:
@@ -172,6 +173,13 @@ def _general(gates: Sequence[Gate], by_engine: dict[str, list[Threshold]]) -> li
     """
     exact = sorted((g.engine for g in gates if g.precision == "fp32"), key=lambda name: "onnxruntime" not in name)
     return next((by_engine[name] for name in exact if by_engine.get(name)), [])
+
+
+def _rounded(network: PersonSearch) -> PersonSearch:
+    """With weights as they are stored in halves."""
+    folded = fold(network)
+    round_weights(folded)
+    return folded
 
 
 def _write_graphs(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from personsearch.core.engines.onnx_opset import OPSET
 
 LARGE = 1024  # elements; smaller constants stay in float32
+MOST = float(np.finfo(np.float16).max)
 
 
 def write_onnx(
@@ -52,7 +53,7 @@ def halve_weights(source: Path, target: Path) -> None:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LARGE:
             continue
         values = numpy_helper.to_array(tensor)
-        if np.abs(values).max() > np.finfo(np.float16).max:
+        if np.abs(values).max() > MOST:
             continue
         name, stored = tensor.name, f"{tensor.name}_fp16"
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
@@ -62,3 +63,11 @@ def halve_weights(source: Path, target: Path) -> None:
     graph.node.extend(nodes)
     onnx.checker.check_model(model)
     onnx.save(model, str(target))
+
+
+def round_weights(folded: nn.Module) -> None:
+    """Round a folded network's weights, in place, to what `halve_weights` stores of them."""
+    with torch.no_grad():
+        for weight in folded.parameters():
+            if weight.numel() >= LARGE and weight.abs().max() <= MOST:
+                weight.copy_(weight.half())

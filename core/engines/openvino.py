@@ -58,7 +58,7 @@ class OpenVINOEngine:
         announced = computes_bf16()
         if precision not in ("auto", "fp32", "bf16", "int8"):
             raise EngineError(f"openvino: precision must be auto, fp32, bf16 or int8, got {precision}")
-        # Pinned, as by its own default, the threads of every process go to the same first cores, however many others idle.
+        # Pinned, as by default, the threads of every process go to the same first cores, however many others idle.
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
         if threads or has_quota():
             self._options["INFERENCE_NUM_THREADS"] = threads or compute_threads()

@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from conftest import REPOSITORY, assert_user_error, call, run
 
 from personsearch.core.bundle import MODEL, Manifest, Threshold, graph_file, read_manifest
@@ -18,11 +20,17 @@ from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import EngineError
 from personsearch.core.openvino_core import computes_bf16
 from personsearch.export.calibrate import calibrate_thresholds
-from personsearch.export.gates import Gate, judge
+from personsearch.export.exporter import write_plain_bundle
+from personsearch.export.fold import fold
+from personsearch.export.gates import Gate, find_data, judge, measure
 from personsearch.export.graph_stats import graph_stats
+from personsearch.export.onnx_writer import round_weights
 from personsearch.export.parity import MIN_SCORE, Parity, compare, sample_frames
 from personsearch.export.precision import DELICATE, heavy_nodes
 from personsearch.export.quantise import write_int8
+from personsearch.train.model.network import PersonSearch
+from personsearch.train.model.torch_searcher import TorchSearcher
+from personsearch.train.weights.checkpoint import load_network, save_checkpoint
 
 SENSITIVE = {"Softmax", "Exp", "Log", "ReduceL2", "TopK"}
 
@@ -192,6 +200,47 @@ def test_gates_refuse_what_loses_too_much() -> None:
     # A float32 engine that disagrees is a fault, which --accept-loss does not excuse.
     assert "differs from PyTorch" in judge([gate("fp32", 0.0, cosine=0.99)], 0.5, True)[0]
     assert "differs from PyTorch" in judge([gate("fp32", 0.0, matched=0.9)], 0.5, True)[0]
+
+
+def test_rounding_that_changes_a_network_is_judged_by_what_it_costs() -> None:
+    small, large = (replace(gate("fp32", loss), rounded=True) for loss in (0.4, 0.6))
+    assert judge([small], 0.5, False) == ("", ())
+    assert "cost 0.60 mAP points" in judge([large], 0.5, False)[0]
+    assert "--weights fp32" in judge([large], 0.5, False)[0]
+    assert judge([large], 0.5, True) == ("", ())
+    # Beside PyTorch with the same weights there is no excuse.
+    assert "differs from PyTorch" in judge([replace(small, parity=gate("fp32", 0.0, cosine=0.99).parity)], 0.5, True)[0]
+
+
+def test_a_network_that_rounding_changes_is_compared_with_its_rounded_weights(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    network, content = load_network(tiny_checkpoint)
+    with torch.no_grad():  # it sees people everywhere
+        for parameter in (*network.rpn.person, *network.rpn.objectness, network.person):
+            parameter.bias[-1:].add_(6)
+    checkpoint, bundle = tmp_path / "sure.pth", tmp_path / "bundle"
+    save_checkpoint(checkpoint, {"config": content["config"], "model": network.state_dict()})
+    write_plain_bundle(str(checkpoint), bundle)
+    other, _ = load_network(checkpoint)
+    with torch.no_grad():
+        other.projection.weight.copy_(other.projection.weight.flip(0))
+    stored = fold(network)
+    round_weights(stored)
+    assert any(not torch.equal(a, b) for a, b in zip(stored.parameters(), fold(network).parameters(), strict=True))
+    data, _ = find_data("", "test", 8)
+    frames = sample_frames("", 2)
+
+    def gate_of(reference: PersonSearch, rounded: PersonSearch | None) -> Gate:
+        asked = (lambda: TorchSearcher(rounded)) if rounded is not None else None
+        found, _ = measure(TorchSearcher(reference), bundle, frames, data, data, 0.05, lambda _: None, asked)
+        return next(gate for gate in found if gate.engine == "onnxruntime-cpu-fp32")
+
+    first = gate_of(other, stored)
+    assert first.parity.people
+    assert (first.rounded, first.exact) == (True, True)
+    alone, wrong = gate_of(other, None), gate_of(other, other)
+    assert (alone.rounded, alone.exact, wrong.exact) == (False, False, False)
 
 
 def test_auto_avoids_an_engine_that_lost_too_much(precise_bundle: Path, tmp_path: Path) -> None:
