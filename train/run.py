@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +13,15 @@ from typing import TYPE_CHECKING
 from personsearch.core.commands import command_line
 from personsearch.core.config import load_settings
 from personsearch.core.errors import UserError, run_main
+from personsearch.core.locks import only_one
 from personsearch.core.resources import here_or_shipped, shipped
 
 if TYPE_CHECKING:
     from personsearch.train.loop.trainer import Trainer
+    from personsearch.train.settings import TrainSettings
 
 DEFAULT = shipped("configs/edge.yaml")
+ELSEWHERE = "choose another folder with out=FOLDER"
 PROFILED = 5  # steps, after one to warm up
 
 
@@ -48,11 +53,19 @@ def _main() -> int:
     settings = load_settings(arguments.config, TrainSettings, overrides)
     last = Path(settings.out) / "last.pth"
     if last.exists() and not (arguments.resume or arguments.dry_run or arguments.profile):
-        raise UserError(f"{last} exists: add --resume to continue that run, or choose another folder with out=FOLDER")
+        raise UserError(f"{last} exists: add --resume to continue that run, or {ELSEWHERE}")
+    if arguments.dry_run or os.environ.get("RANK", "0") != "0":  # torchrun's first process holds the folder for all
+        return _train(settings, arguments)
+    taken = f"another training writes into it; wait for it, or {ELSEWHERE}"
+    with only_one(Path(settings.out) / ".lock", taken, ELSEWHERE):
+        return _train(settings, arguments)
+
+
+def _train(settings: TrainSettings, arguments: argparse.Namespace) -> int:
     # Only now: PyTorch takes seconds to load.
     from personsearch.train import distributed
     from personsearch.train.loop.summary import describe, write_summary
-    from personsearch.train.loop.trainer import Trainer
+    from personsearch.train.loop.trainer import LAST, Trainer
 
     distributed.start()
     trainer = Trainer(settings, resume=arguments.resume)
@@ -85,7 +98,7 @@ def _main() -> int:
     for name, value in report.figures().items():
         print(f"{name:18s} {value:.3f}")
     distributed.stop()
-    print(f"checkpoint {last}\nsummary    {path}")
+    print(f"checkpoint {trainer.out / LAST}\nsummary    {path}")
     return 0
 
 

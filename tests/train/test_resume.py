@@ -16,6 +16,7 @@ from conftest import REPOSITORY, assert_user_error, call, run, tiny_config
 from train_presets import PRESETS
 
 from personsearch.core.errors import CheckpointError
+from personsearch.core.locks import only_one
 from personsearch.train.loop.trainer import Trainer
 from personsearch.train.settings import TrainSettings
 from personsearch.train.weights.checkpoint import load_checkpoint, save_checkpoint
@@ -94,6 +95,16 @@ def test_a_killed_and_an_interrupted_run_end_like_one_that_was_left_alone(tmp_pa
     assert_same_run(tmp_path / "whole" / "last.pth", last)
     assert [p.name for p in last.parent.glob("*.partial")] == []  # what the killed process was writing is gone
     assert_user_error(call("train/run.py", "--config", config), "--resume")
+
+
+def test_a_folder_into_which_another_training_writes_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump(tiny_config(tmp_path / "run")))
+    with only_one(tmp_path / "run" / ".lock", "", ""):
+        for more in ((), ("--resume",), ("--profile",)):
+            assert_user_error(call("train/run.py", "--config", config, *more), "another training writes into it")
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+        assert call("train/run.py", "--config", config, "--dry-run").returncode == 0  # it writes nothing
 
 
 @pytest.fixture
