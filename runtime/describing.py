@@ -3,14 +3,19 @@ describes, and people learn what came of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from personsearch.runtime.cameras.camera import Camera
 from personsearch.runtime.decisions.details import Details
 from personsearch.runtime.decisions.people import MOST_AT_ONCE, People
 from personsearch.runtime.decisions.recognition import Wanted
 from personsearch.runtime.processes.inference import Inference
+
+OVERDUE_S = 1.0  # whoever is known is described in front of frames that wait only if that is overdue for so long;
+PATIENT_S = 0.3  # while none waits it comes sooner, and at once while the engine has time to spare:
+CALM = 0.5  # while it is busy for less than this share of the time
 
 
 class Describing:
@@ -20,10 +25,23 @@ class Describing:
         self.people, self.inference, self.details = people, inference, Details()
         self._asked: list[Wanted] = []  # whom the engine is describing
 
-    def choose(self, cameras: Iterable[str], now: float, hurry: bool) -> bool:
-        """Have people in these cameras described, if anybody should be; `hurry` is that of `People.choose`. Whether
-        the engine has begun."""
-        return self._begin(self.details.fetch(self.people.choose(cameras, now, hurry)), now)
+    def after(self, cameras: Sequence[Camera], looks: bool, now: float) -> bool:
+        """Have people in these cameras described, of whom frames were analysed just now. Whether the frames are to wait
+        for it: only those of a file that is read as fast as possible, which so gives the same on any machine.
+
+        looks  at still scenes: no other frame waits for the engine"""
+        lossless = any(camera.settings.lossless for camera in cameras)
+        return self._choose(cameras, now, None if lossless else 0.0 if looks else OVERDUE_S) and lossless
+
+    def meanwhile(self, cameras: Iterable[Camera], load: float, now: float) -> None:
+        """While no frame waits for the engine, which is busy for this share of the time."""
+        live = [camera for camera in cameras if not camera.settings.lossless]
+        self._choose(live, now, 0.0 if load < CALM else PATIENT_S)
+
+    def _choose(self, cameras: Sequence[Camera], now: float, overdue_s: float | None) -> bool:
+        """`overdue_s` is that of `People.choose`. Whether the engine has begun."""
+        wanted = self.people.choose([camera.name for camera in cameras], now, overdue_s)
+        return self._begin(self.details.fetch(wanted), now)
 
     def go_on(self, now: float) -> None:
         """With those whose pictures have come from main streams, if the engine has nothing to do."""

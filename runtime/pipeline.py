@@ -10,7 +10,7 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from personsearch.runtime.describing import Describing
 from personsearch.runtime.operations.counters import Durations
 from personsearch.runtime.operations.overload import Overload
 from personsearch.runtime.processes.inference import Described, Inference
-from personsearch.runtime.processes.scheduler import Scheduler
+from personsearch.runtime.processes.scheduler import Scheduler, moves_soon
 from personsearch.runtime.settings import StreamSettings
 from personsearch.runtime.telling import Telling
 
@@ -180,7 +180,7 @@ class Pipeline:
         self.inference.submit(frames, self.people.least_score, now)
 
     def _read_results(self) -> None:
-        """Found people are followed; some of them are described before their frame is concluded."""
+        """Found people are followed, and some of them described."""
         result = self.inference.read()
         if result is None:
             return
@@ -191,27 +191,22 @@ class Pipeline:
             for frame, detections in zip(result.frames, result.detections, strict=True):
                 frame.analysed = now
                 self._follow(frame, detections)
-            if not self._something_moves_behind() and self._choose([frame.camera for frame, _ in self._analysed], now):
+            looks = all(frame.look for frame, _ in self._analysed)
+            names = {frame.camera for frame, _ in self._analysed}
+            cameras = [camera for camera in self.cameras if camera.name in names]
+            if not (looks and self._moves_soon(now)) and self.describing.after(cameras, looks, now):
                 return
         self._dispatch(now)  # the engine works on while we conclude
         self._conclude()
 
-    def _choose(self, cameras: Sequence[str], now: float) -> bool:
-        """Have people in these cameras described. Of live pictures few at once, since the next ones are on their way; a
-        file that is read as fast as possible gives the same descriptions on any machine."""
-        lossless = any(c.settings.lossless for c in self.cameras if c.name in cameras)
-        return self.describing.choose(cameras, now, hurry=not lossless)
-
-    def _something_moves_behind(self) -> bool:
-        """What was analysed are looks at still scenes, and a frame in which something moves waits: for nobody's
-        description then."""
-        looks = bool(self._analysed) and all(frame.look for frame, _ in self._analysed)
-        return looks and any(camera.pending and not camera.pending[0].look for camera in self.cameras)
+    def _moves_soon(self, now: float) -> bool:
+        """Before the engine could be done with another frame, or with describing somebody."""
+        return moves_soon(self.cameras, self.inference.mean_s, now)
 
     def _choose_meanwhile(self, now: float) -> None:
         """Whom no frame waited for is described while no frame waits."""
-        if self.inference.idle and not self._analysed and not self._set.pending:
-            self._choose([c.name for c in self.cameras if not c.settings.lossless], now)
+        if self.inference.idle and not self._analysed and not self._set.pending and not self._moves_soon(now):
+            self.describing.meanwhile(self.cameras, self.scheduler.load, now)
 
     def _recover(self) -> None:
         """After an engine that died: lossless frames are tried again, the others are history; whoever was to be

@@ -3,9 +3,9 @@
 
     python tests/archive_speed.py VIDEO ... [--minutes 10] [--quiet-share 0.75] [--json FILE]
 
-The videos are repeated until they last --minutes, in three archives: as they are; mixed with stretches in which nothing
-moves (--quiet-share of the time; their last picture stands still, with a sensor's noise); and the mixed one again for
-one worker and two. Each is indexed by the real command, at 10 pictures a second. Beside the wall clock stands the
+The videos are repeated until they last --minutes, in three archives: as they are; mixed with stretches in which nobody
+is there (--quiet-share of the time; the video's median picture, with a sensor's noise); and the mixed one again for one
+worker and two. Each is indexed by the real command, at 10 pictures a second. Beside the wall clock stands the
 processor time, of all processes: on a busy machine it is what holds. `speed-up` is the wall clock of one worker (in the
 command's own process) over that of two (Ray, with its start); `of the work` leaves out what each takes to start.
 """
@@ -104,7 +104,7 @@ def run(videos: Path, out: Path, workers: int) -> dict[str, Any]:
 
 
 def write(path: Path, videos: list[str], seconds: float, quiet: float, offset: int) -> None:
-    """A video of that length: pieces of the given ones, each followed by its last picture for the quiet time."""
+    """A video of that length: pieces of the given ones, each followed by the empty scene for the quiet time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(offset)
     with av.open(str(path), "w") as container:
@@ -122,13 +122,14 @@ def write(path: Path, videos: list[str], seconds: float, quiet: float, offset: i
         container.mux(stream.encode(None))
 
 
-SIZE = (1280, 720)
+SIZE, SAMPLES = (1280, 720), 25
 
 
 def pictures(videos: list[str], quiet: float, noise: np.random.Generator, offset: int) -> Iterator[np.ndarray]:
     """BGR pictures of SIZE at FPS, for ever."""
     moving = round(PIECE_S * FPS)
     still = round(moving * quiet / (1 - quiet)) if quiet else 0
+    empty = {video: empty_scene(video) for video in videos} if still else {}
     for video in cycle(videos[offset % len(videos) :] + videos[: offset % len(videos)]):
         count, due = 0, 0.0
         with av.open(video) as container:
@@ -142,7 +143,18 @@ def pictures(videos: list[str], quiet: float, noise: np.random.Generator, offset
                 if still and count % moving == 0:
                     for _ in range(still):
                         grain = noise.integers(-2, 3, (*image.shape[:2], 1), np.int16)
-                        yield np.clip(image + grain, 0, 255).astype(np.uint8)
+                        yield np.clip(empty[video] + grain, 0, 255).astype(np.uint8)
+
+
+def empty_scene(video: str) -> np.ndarray:
+    """The median of SAMPLES pictures: whoever passes is in none of its pixels for half of the time."""
+    with av.open(video) as container:
+        stream = container.streams.video[0]
+        every = max(1, stream.frames // SAMPLES)
+        shown = (f for number, f in enumerate(container.decode(stream)) if number % every == 0)
+        few = [frame.to_ndarray(format="bgr24", width=SIZE[0], height=SIZE[1]) for frame in islice(shown, SAMPLES)]
+    median: np.ndarray = np.median(few, axis=0).astype(np.uint8)
+    return median
 
 
 if __name__ == "__main__":

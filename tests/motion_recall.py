@@ -193,7 +193,7 @@ class Camera:
             detector = MotionDetector() if kind.model == "ours" else BackgroundModel(kind.model)
             shared[kind.model, tile] = Once(detector)
         self._kind, self._tracker, self._past = kind, Tracker(TrackingSettings(), WORKING), [False] * LATE
-        self._gate = MotionGate({"ignore": (), "region": None})
+        self._gate = MotionGate({"name": "", "ignore": (), "region": None})
         self._gate.on, self._gate._detector = True, shared[kind.model, tile]  # type: ignore[assignment]
 
     def sees(self, image: np.ndarray, people: Detections, moment: float) -> bool:

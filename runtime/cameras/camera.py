@@ -19,6 +19,7 @@ from personsearch.core.errors import ConfigError
 from personsearch.core.redaction import redact, remember_url
 from personsearch.runtime.camera_settings import CameraSettings
 from personsearch.runtime.cameras.frames import Frame, SharedFrames
+from personsearch.runtime.cameras.rhythm import Rhythm
 from personsearch.runtime.cameras.urls import with_secrets, without_secrets
 from personsearch.runtime.processes.channel import CannotStart, Channel, Closed, start_process
 from personsearch.runtime.processes.killed import Killed
@@ -53,6 +54,7 @@ class Camera:
         self.counters, self.state, self.cause, self.reason = Counters(), "starting", "", ""
         self.pending: deque[Frame] = deque()
         self.last_served = 0.0
+        self.rhythm = Rhythm()
         self.decoder = ""  # what decodes its frames, and why
         self.channel: Channel | None = None
         self.process: Any = None
@@ -285,6 +287,8 @@ class Camera:
             late=header["late"], look=header["look"], clocks=header["clocks"],
         )  # fmt: skip
         self._index, self._moment = frame.index + 1, frame.moment
+        if not frame.late:
+            self.rhythm.note(frame.monotonic, frame.look)
         if not self.settings.lossless and not frame.late:
             self._drop_pending("newer")
         self.pending.append(frame)

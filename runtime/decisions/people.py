@@ -22,12 +22,11 @@ from personsearch.runtime.decisions.centring import PrototypeMean, StoredMean
 from personsearch.runtime.decisions.gallery import Gallery
 from personsearch.runtime.decisions.judge import Judge, check_target
 from personsearch.runtime.decisions.lineup import Lineup
-from personsearch.runtime.decisions.recognition import BETTER, Match, Recognition, Wanted
+from personsearch.runtime.decisions.recognition import Match, Recognition, Wanted
 from personsearch.runtime.settings import StreamSettings
 
 log = logging.getLogger("personsearch.people")
 MOST_AT_ONCE = 4  # descriptions in one call of the engine: frames wait for it
-MOST_HURRIED = 2  # of live pictures
 SAVE_EVERY_S, CENTRE_EVERY_S = 300.0, 60.0
 SAVED_S = 2.0  # of descriptions that were not needed
 LIVE = ""  # key of the budget that live cameras share
@@ -158,19 +157,21 @@ class People:
         recognition.magnified = magnified
         return recognition.see(frame.image, detections, frame.moment, self._clock[frame.camera], frame.shot)
 
-    def choose(self, cameras: Iterable[str], monotonic: float, hurry: bool = False) -> list[Wanted]:
+    def choose(self, cameras: Iterable[str], monotonic: float, overdue_s: float | None = None) -> list[Wanted]:
         """Whom to describe now, after frames of these cameras: as far as the budget goes, the most urgent first, then
         the oldest wish.
 
-        hurry  at most two who are hardly known or in doubt, or one other: the next frame is on its way"""
+        overdue_s  live: one at most, of whom hardly anything is known, or whose wish is so old"""
         chosen: list[Wanted] = []
         for key in dict.fromkeys(LIVE if name in self._live else name for name in cameras):
             sharing = self._live if key == LIVE else {key}
             waiting = [(n, w) for n in sorted(sharing) if n in self._cameras for w in self._cameras[n].wants.values()]
             waiting.sort(key=lambda item: (item[1].urgency, item[1].since, item[0], item[1].track.number))
-            if hurry:
-                urgent = sum(want.urgency < BETTER for _, want in waiting[:MOST_HURRIED])
-                waiting = waiting[: max(1, urgent)]
+            if overdue_s is not None:
+                waiting = [
+                    (name, want) for name, want in waiting
+                    if want.urgency == 0 or self._cameras[name].moment - want.since >= overdue_s
+                ][:1]  # fmt: skip
             now = monotonic if key == LIVE else self._clock.get(key, 0.0)
             count = min(len(waiting), MOST_AT_ONCE - len(chosen), self._budgets[key].available(now))
             self._budgets[key].spend(count)

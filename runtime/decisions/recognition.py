@@ -23,7 +23,7 @@ from personsearch.runtime.decisions.evidence import Decision, TrackEvidence, Vie
 from personsearch.runtime.decisions.judge import Judge
 from personsearch.runtime.settings import DescribeSettings
 
-DOUBT_EVERY_S = 0.1  # in a crowd nearly everybody is in doubt all the time
+DOUBT_EVERY_S = 0.2  # in a crowd nearly everybody is in doubt all the time
 ASKED = (1, 2, 3, 5)  # views after which a new track may turn out to be a lost one
 FEW = 2  # views
 BETTER = 2  # urgency of further views of somebody who is known
@@ -84,7 +84,8 @@ class Recognition:
         self.tracker, self.settings, self.mean, self.judge = tracker, settings, mean, judge
         self.evidence: dict[int, TrackEvidence] = {}
         self.wants: dict[int, Want] = {}
-        self.tracks: list[Track] = []  # seen in the latest frame
+        self.tracks: list[Track] = []  # seen in the latest frame,
+        self.moment = -np.inf  # and when that was
         self.magnified = 1.0  # rows of the picture that people are described from, for each of the analysed image
         self.fetched: set[int] = set()  # numbers of tracks of whom a better picture is on its way
         self.described = self.reunited = self.split = 0
@@ -97,7 +98,7 @@ class Recognition:
         self, image: np.ndarray, detections: Detections, moment: float, wall: float, shot: Shot | None = None
     ) -> list[Track]:
         """Follow one frame's detections. Those that came with embeddings count as described."""
-        self.tracks = self.tracker.update(detections, moment)
+        self.tracks, self.moment = self.tracker.update(detections, moment), moment
         ready = detections.embeddings.shape[1] > 0
         for track in self.tracks:
             wish = self._wish(track, moment, ready)

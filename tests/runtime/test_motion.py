@@ -37,7 +37,7 @@ def settled(ignored: tuple = ()) -> MotionDetector:
 
 
 def gate(**options: object) -> MotionGate:
-    made = MotionGate({"ignore": (), "region": None, **options})
+    made = MotionGate({"name": "", "ignore": (), "region": None, **options})
     made.on = True
     return made
 
@@ -95,6 +95,17 @@ def test_the_gate_opens_for_motion_for_a_look_and_while_somebody_is_followed() -
     assert not camera.opens(picture(), 20.0)
     camera.on = False
     assert camera.opens(picture(), 20.1)
+
+
+def test_cameras_that_become_still_together_are_not_looked_at_together() -> None:
+    def looks(name: str) -> list[float]:
+        camera = gate(name=name)
+        return [n / 10 for n in range(80) if camera.opens(picture(), n / 10) and camera.look]
+
+    firsts = {name: looks(name)[0] for name in "abcdef"}
+    assert len(set(firsts.values())) >= 4
+    assert all(AFTER_S < first <= AFTER_S + 2.0 for first in firsts.values())  # no later than anybody's,
+    assert all(np.diff(looks(name)) == pytest.approx(2.0, abs=0.11) for name in "abcdef")  # and no more often after it
 
 
 def test_the_tracker_follows_whoever_was_seen_lately() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from personsearch.core.records import Detections
 from personsearch.core.tracking.tracker import Tracker, TrackingSettings
 from personsearch.runtime.cameras.camera import Camera
 from personsearch.runtime.cameras.frames import Frame
+from personsearch.runtime.cameras.rhythm import Rhythm
 from personsearch.runtime.decisions.gallery import Gallery
 from personsearch.runtime.decisions.recognition import Want
 from personsearch.runtime.pipeline import Pipeline
@@ -39,17 +41,60 @@ def waiting(name: str, moment: float, look: bool = False) -> Camera:
 
 def test_looks_that_fall_due_together_let_a_busy_camera_through() -> None:
     scheduler = Scheduler(SchedulingSettings(), batch=1)
-    busy = waiting("busy", 9.95)
+    busy = waiting("busy", 10.2)
     cameras = [*(waiting(f"still{number}", 9.9, look=True) for number in range(4)), busy]
-    busy.last_served, served = 9.9, []
+    busy.last_served, served = 10.1, []
     for turn in range(8):
-        now = 10.0 + 0.03 * turn
+        now = 10.25 + 0.03 * turn
         served += [frame.camera for frame in scheduler.choose(cameras, False, 0.03, now)]
         if not busy.pending and turn < 5:
             busy.pending.append(Frame("busy", PICTURE, 0, 0.0, now))
     assert ["busy" if name == "busy" else "look" for name in served[:6]] == ["look", "busy"] * 3
     assert len(set(served) - {"busy"}) == 4  # each had its look,
     assert not any(camera.counters.dropped for camera in cameras)  # and in time
+
+
+def test_a_look_waits_for_a_gap_between_frames_in_which_something_moves() -> None:
+    scheduler, still, busy = Scheduler(SchedulingSettings(), batch=1), waiting("still", 10.0, look=True), busy_camera()
+    assert [f.camera for f in scheduler.choose([still, busy], False, 0.05, 10.0)] == ["busy"]
+    assert scheduler.choose([still, busy], False, 0.05, 10.08) == []  # its next frame comes in 20 ms
+    assert [f.camera for f in scheduler.choose([still, busy], False, 0.05, 10.05)] == ["still"]
+
+
+def test_a_look_for_which_no_gap_comes_is_not_put_off_for_long_and_never_dropped_before_the_next() -> None:
+    scheduler, still, busy = Scheduler(SchedulingSettings(), batch=1), waiting("still", 9.6, look=True), busy_camera()
+    assert [f.camera for f in scheduler.choose([still, busy], False, 0.2, 10.0)] == ["still"]
+    late, later = waiting("late", 9.0, look=True), waiting("later", 7.9, look=True)
+    assert [f.camera for f in scheduler.choose([late, later], False, 0.2, 10.0)] == ["late"]
+    assert later.counters.dropped == {"stale": 1}
+
+
+def busy_camera() -> Camera:
+    """Ten frames a second, of which the latest waits since 10.0."""
+    camera = waiting("busy", 10.0)
+    for moment in (9.8, 9.9, 10.0):
+        camera.rhythm.note(moment, look=False)
+    return camera
+
+
+def test_a_rhythm_is_known_from_two_frames_on_and_ends_with_a_look_or_a_pause() -> None:
+    rhythm = Rhythm()
+    rhythm.note(1.0, look=False)
+    assert not rhythm.due(1.1, 10)
+    rhythm.note(1.1, look=False)
+    assert rhythm.expected == pytest.approx(1.2)
+    assert rhythm.due(1.19, 0.02)
+    assert not rhythm.due(1.1, 0.05)
+    assert rhythm.due(1.25, 0.02)  # it is late
+    assert not rhythm.due(1.35, 0.02)  # it does not come any more
+    rhythm.note(1.2, look=True)
+    assert not rhythm.due(1.29, 0.02)
+    rhythm.note(1.3, look=False)
+    assert not rhythm.due(1.39, 0.02)
+    rhythm.note(1.4, look=False)
+    assert rhythm.due(1.49, 0.02)
+    rhythm.note(4.0, look=False)
+    assert not rhythm.due(4.1, 10)
 
 
 class Calm(Inference):
@@ -88,6 +133,7 @@ def wish_for(pipeline: Pipeline, camera: str, views: Sequence[int]) -> None:
     found = Detections(boxes, np.full(len(boxes), 0.9), np.zeros((len(boxes), 0)))
     tracks = Tracker(TrackingSettings(), 0.3).update(found, 0.0)
     box, quality = np.array([0, 0, 20, 40], np.float32), Quality(1, 1, 1, 1, 1)
+    pipeline.people.of(camera).moment = 0.0
     pipeline.people.of(camera).wants = {
         track.number: Want(track, CutOut(PICTURE, box, box), box, quality, 0.0, 0.0, False, count)
         for track, count in zip(tracks, views, strict=True)
@@ -95,14 +141,41 @@ def wish_for(pipeline: Pipeline, camera: str, views: Sequence[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("views", "hurried"), [((5, 0, 1, 0, 5), [0, 1]), ((5, 0, 5), [0]), ((5, 5, 5), [5]), ((), [])]
+    ("views", "moment", "overdue_s", "chosen"),
+    [
+        ((5, 0, 1, 0, 5), 0.1, 1.0, [0]),  # one who is hardly known,
+        ((5, 5, 5), 0.1, 1.0, []),  # of the others nobody,
+        ((5, 5, 5), 1.0, 1.0, [5]),  # unless it is overdue
+        ((5, 5, 5), 0.1, 0.0, [5]),
+        ((5, 0, 5), 0.1, 0.0, [0]),
+        ((), 0.1, 0.0, []),
+    ],
 )
-def test_of_live_pictures_those_hardly_known_are_described_first_and_few_at_once(
-    pipeline: Pipeline, views: Sequence[int], hurried: list[int]
+def test_of_live_cameras_one_is_described_who_is_hardly_known_or_overdue(
+    pipeline: Pipeline, views: Sequence[int], moment: float, overdue_s: float, chosen: list[int]
 ) -> None:
     wish_for(pipeline, "street", views)
-    assert [want.views for _, want in pipeline.people.choose(["street"], 0.0, hurry=True)] == hurried
-    assert len(pipeline.people.of("street").wants) == len(views) - len(hurried)  # the others wait on
+    pipeline.people.of("street").moment = moment
+    assert [want.views for _, want in pipeline.people.choose(["street"], 0.0, overdue_s)] == chosen
+    assert len(pipeline.people.of("street").wants) == len(views) - len(chosen)  # the others wait on
+
+
+@pytest.mark.parametrize(("load", "waited", "begins"), [(0.2, 0.0, True), (0.8, 0.2, False), (0.8, 0.3, True)])
+def test_between_frames_a_busy_engine_describes_those_who_have_waited(
+    pipeline: Pipeline, load: float, waited: float, begins: bool
+) -> None:
+    wish_for(pipeline, "street", (5, 5))
+    pipeline.people.of("street").moment = waited
+    pipeline.describing.meanwhile(pipeline.cameras, load, 0.0)
+    assert pipeline.inference.describing == begins
+
+
+def test_frames_of_a_file_at_full_pace_wait_for_descriptions_and_live_ones_do_not(pipeline: Pipeline) -> None:
+    for name, waits in (("street", False), ("tape", True)):
+        wish_for(pipeline, name, (0, 0))
+        assert pipeline.describing.after([pipeline.camera(name)], looks=False, now=0.0) == waits
+        assert pipeline.inference.describing == 1 + waits
+        pipeline.inference.describing = 0
 
 
 def test_a_file_at_full_pace_is_described_four_at_a_time(pipeline: Pipeline) -> None:
@@ -125,7 +198,7 @@ def test_whoever_is_left_is_described_while_no_frame_waits(pipeline: Pipeline) -
         engine.describing = 0
         pipeline.turn()
         described.append(engine.describing)
-    assert described == [2, 1, 1, 0]  # then the others, by how little is known of them
+    assert described == [1, 1, 1, 1, 0]  # then the others
     assert len(pipeline.people.of("tape").wants) == 2
 
 
@@ -145,5 +218,13 @@ def test_after_a_look_nobody_is_described_while_something_moves_behind_it(pipeli
     looked(1e9 - 1)
     assert (engine.batch, engine.describing) == ([moving], 0)
     engine.batch = []
-    looked(1e9 + 1)
-    assert (engine.batch, engine.describing) == ([], 2)
+    street.rhythm.note(1e9, False)
+    street.rhythm.note(1e9 + 1, False)
+    engine.mean_s = 0.05
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: 1e9 + 1.98)  # the next one is due in 20 ms,
+        looked(1e9 + 1)
+        assert (engine.batch, engine.describing) == ([], 0)
+        patch.setattr(time, "monotonic", lambda: 1e9 + 1.5)  # in half a second
+        looked(1e9 + 1)
+        assert (engine.batch, engine.describing) == ([], 1)
