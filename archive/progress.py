@@ -27,9 +27,12 @@ class Progress:
 
     @property
     def wall_s(self) -> float:
+        """Since the first segment was begun: workers take a while to start."""
         return time.monotonic() - self._began
 
     def note(self, done: dict[str, Any]) -> None:
+        begun = time.monotonic() - done["wall_s"]
+        self._began = min(self._began, begun) if self.states else begun
         self.states[done["state"]] += 1
         self.rows += done["rows"]
         self.done_s += done["seconds"]

@@ -33,7 +33,7 @@ from personsearch.core.errors import UserError, run_main
 from personsearch.core.files import replace_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-FPS, PIECE_S = 10, 20.0
+FPS, PIECE_S = 10, 20.0  # about so long do they move at a stretch
 
 
 def main() -> int:
@@ -109,7 +109,9 @@ def write(path: Path, videos: list[str], seconds: float, quiet: float, offset: i
     noise = np.random.default_rng(offset)
     with av.open(str(path), "w") as container:
         stream = None
-        for count, image in enumerate(islice(pictures(videos, quiet, noise, offset), round(seconds * FPS))):
+        stretches = max(1, round(seconds * (1 - quiet) / PIECE_S))
+        moving, still = (round(seconds * share / stretches * FPS) for share in (1 - quiet, quiet))
+        for count, image in enumerate(islice(pictures(videos, moving, still, noise, offset), round(seconds * FPS))):
             if stream is None:
                 options = {"preset": "veryfast", "crf": "23", "threads": "1"}
                 stream = container.add_stream("libx264", rate=FPS, options=options)
@@ -125,10 +127,10 @@ def write(path: Path, videos: list[str], seconds: float, quiet: float, offset: i
 SIZE, SAMPLES = (1280, 720), 25
 
 
-def pictures(videos: list[str], quiet: float, noise: np.random.Generator, offset: int) -> Iterator[np.ndarray]:
-    """BGR pictures of SIZE at FPS, for ever."""
-    moving = round(PIECE_S * FPS)
-    still = round(moving * quiet / (1 - quiet)) if quiet else 0
+def pictures(
+    videos: list[str], moving: int, still: int, noise: np.random.Generator, offset: int
+) -> Iterator[np.ndarray]:
+    """BGR pictures of SIZE at FPS, for ever: so many that move, then so many of the empty scene."""
     empty = {video: empty_scene(video) for video in videos} if still else {}
     for video in cycle(videos[offset % len(videos) :] + videos[: offset % len(videos)]):
         count, due = 0, 0.0

@@ -21,6 +21,7 @@ from archive_parts import street, write_video
 from conftest import REPOSITORY, assert_user_error, call
 
 from personsearch.archive.parts import mean_of
+from personsearch.archive.progress import Progress
 
 BEGIN = 1769860800.0  # 2026-01-31T12:00:00Z
 FRAMES, SEGMENT_S, FPS = 56, 5, 5  # half of the pictures are analysed
@@ -315,3 +316,16 @@ def test_videos_are_read_from_s3(videos: Path, tmp_path: Path, monkeypatch: pyte
         server.stop()
     theirs, ours = visits(tmp_path / "a"), visits(tmp_path / "b")
     assert [row["embedding"] for row in theirs] == [row["embedding"] for row in ours]
+
+
+def test_the_pace_counts_from_the_first_segments_begin_not_from_the_start_of_workers() -> None:
+    progress = Progress(3, 90.0, 0)
+    done = {"state": "analysed", "rows": 1, "seconds": 30.0, "cpu_s": 1.0, "note": "", "video": "a", "segment": "a/0"}
+    progress._began -= 100.0  # so long did the workers take
+    progress.note({**done, "wall_s": 6.0})
+    assert progress.wall_s == pytest.approx(6.0, abs=1.0)
+    progress.note({**done, "wall_s": 9.0})  # the other worker's, begun earlier
+    assert progress.wall_s == pytest.approx(9.0, abs=1.0)
+    progress.note({**done, "wall_s": 1.0})
+    assert progress.wall_s == pytest.approx(9.0, abs=1.0)
+    assert "x real time" in progress.words()
