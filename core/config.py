@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -33,6 +33,7 @@ class Settings(BaseModel):
     finite, true is not 1, and text holds no NUL, which no file's name and no database takes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    former: ClassVar[Mapping[str, str]] = {}  # keys of earlier versions, and what took their place
 
     @field_validator("*", mode="before")
     @classmethod
@@ -159,8 +160,11 @@ def _explain(
         where = "command line" if given else f"{path}:{_line(node, location)}"
         if problem["type"] == "extra_forbidden":
             text = f"unknown key '{cut(key)}'"
-            known, section = _known(model, location[:-1]), tuple(location[:-1])
-            if alike := get_close_matches(str(location[-1]), known, n=1, cutoff=0.75):
+            inside, section = _section(model, location[:-1]), tuple(location[:-1])
+            known = list(getattr(inside, "model_fields", {}))
+            if former := getattr(inside, "former", {}).get(location[-1]):
+                text += f", of an earlier version: {former}"
+            elif alike := get_close_matches(str(location[-1]), known, n=1, cutoff=0.75):
                 text += f"; is '{alike[0]}' meant?"
             elif section not in listed:
                 listed.add(section)
@@ -229,7 +233,8 @@ def _path(node: yaml.Node | None, location: Sequence[str | int]) -> list[tuple[i
     return path
 
 
-def _known(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+def _section(model: type[BaseModel], location: Sequence[str | int]) -> Any:
+    """The settings' class at that place, or an empty one's."""
     current: Any = model
     for part in location:
         if isinstance(part, int):
@@ -239,7 +244,7 @@ def _known(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
             break
         arguments = [field.annotation, *getattr(field.annotation, "__args__", ())]
         current = next((a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)), current)
-    return list(getattr(current, "model_fields", {}))
+    return current
 
 
 def parse_size(option: str, text: str) -> tuple[int, int]:

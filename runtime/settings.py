@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -19,6 +20,8 @@ MAX_CAMERAS = 256
 
 
 class MatchSettings(Settings):
+    former: ClassVar[Mapping[str, str]] = {"false_alarm_rate": "give 'false_names_per_day', or leave it out"}
+
     false_names_per_day: float = Field(10.0, gt=0)
     passers_by_per_day: float = Field(1000.0, gt=0)
     threshold: float | None = Field(None, ge=-1, le=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +23,10 @@ PART = 0.6  # a box with more than this share of itself in a tracked person's bo
 class TrackingSettings(Settings):
     """Explained in configs/cams.yaml."""
 
+    former: ClassVar[Mapping[str, str]] = {
+        "min_iou": "people are followed by 'buffer' and 'min_overlap' now; leave it out",
+        "min_similarity": "lost people are found again by 'describe.reunite_similarity'; leave it out",
+    }
     low_score: float = Field(0.15, ge=0, le=1)
     sure_ratio: float = Field(2.0, ge=1)
     min_sightings: int = Field(3, ge=1)

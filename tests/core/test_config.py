@@ -41,6 +41,10 @@ def test_shipped_presets_load(path: Path) -> None:
     ("text", "words"),
     [
         ("cameras:\n  - name: a\n    url: x\n    colour: red\n", [":4:", "unknown key 'cameras.0.colour'", "max_fps"]),
+        (
+            "cameras:\n  - {name: a, url: x}\ntracking: {min_iou: 0.2}\nmatch: {false_alarm_rate: 0.1}\n",
+            [":3:", "'tracking.min_iou', of an earlier version: ", ":4:", "give 'false_names_per_day'"],
+        ),
         ("cameras:\n  - name: a\n    url: x\nthreads: many\n", [":4:", "threads", "integer", "many"]),
         ("cameras: []\n", [":1:", "cameras"]),
         ("cameras:\n  - {name: a, url: x}\n  - {name: a, url: y}\n", ["'a' stands twice"]),
