@@ -2,8 +2,9 @@
 
 The frame is shrunk to 320 columns of grey and compared with a running background. A pixel has changed if it differs
 by more than its own noise, which is learnt (sensor noise, compression, leaves), after the change that the whole
-picture shares is taken off (clouds, exposure). Something moves if enough neighbours changed together: a spot the size
-of a distant person. If most of the picture changed, the scene is a new one, and the background begins anew.
+picture shares is taken off (clouds, exposure). Something moves if enough neighbours changed together, a spot the size
+of a distant person, and are not as they were a moment ago: what somebody left behind, or where he stood for long, is
+no motion. If most of the picture changed, the scene is a new one, and the background begins anew.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ LEAST, NOISE = 7.0, 4.5  # grey levels, and multiples of a pixel's mean deviatio
 PATCH, SHARE = 5, 0.4  # of the pixels in a square of this side must have changed
 NEW_SCENE = 0.45  # of all pixels changed at once: another view or exposure
 JUMP = 25.0  # grey levels by which the whole picture became lighter or darker at once
+STANDS_S = 10.0  # time constant of the picture as it was a moment ago
 LEARN_S, ABSORB_S = 4.0, 30.0  # time constants of the background: where nothing changed, and where something stands
 FIRST_NOISE, MOST_NOISE = 2.0, 9.0  # a pixel that differs by 40 grey levels has changed, whatever happens there
 REST_AFTER_S = 8.0  # without motion, and without anybody who is followed, after which a source may rest
@@ -30,13 +32,14 @@ Zone = Sequence[float]  # x, y, width, height as shares of a picture
 
 
 class MotionDetector:
-    """Of one camera. `see` costs a few hundred microseconds and keeps three pictures of 320 columns."""
+    """Of one camera. `see` costs a few hundred microseconds and keeps four pictures of 320 columns."""
 
     def __init__(self, ignored: Sequence[Zone] = ()) -> None:
         """ignored  parts of the picture where nothing counts as motion, as shares of it; they may reach beyond it"""
         self._ignored = ignored
         self._background: np.ndarray | None = None  # float32 (h, w)
         self._noise = np.empty(0, np.float32)  # float32 (h, w), mean absolute deviation
+        self._lately = np.empty(0, np.float32)  # float32 (h, w)
         self._moment = 0.0
 
     def see(self, image: np.ndarray, moment: float) -> Verdict:
@@ -49,6 +52,7 @@ class MotionDetector:
         verdict, deviation, changed = self._compare(grey)
         if verdict == "new":
             self._background, self._noise = grey, np.full_like(grey, FIRST_NOISE)
+            self._lately = grey.copy()
         else:
             self._learn(grey, deviation, changed, passed)
         return verdict
@@ -61,13 +65,13 @@ class MotionDetector:
         """The verdict, by how much each pixel (h, w) deviates, and uint8 (h, w) which of them have changed."""
         if self._background is None or self._background.shape != grey.shape:
             return "new", grey, grey
-        difference = cv2.subtract(grey, self._background)
-        shared = float(np.median(difference[::4, ::4]))
-        deviation = cv2.absdiff(difference, shared)  # type: ignore[call-overload]
-        changed = cv2.compare(deviation, np.clip(NOISE * self._noise, LEAST, NOISE * MOST_NOISE), cv2.CMP_GT)
+        deviation, shared = _deviation(grey, self._background)
+        most_noise = np.clip(NOISE * self._noise, LEAST, NOISE * MOST_NOISE)
+        changed = cv2.compare(deviation, most_noise, cv2.CMP_GT)
         if abs(shared) > JUMP or cv2.countNonZero(changed) > NEW_SCENE * changed.size:
             return "new", deviation, changed
-        counted = changed.copy() if self._ignored else changed
+        lately, _ = _deviation(grey, self._lately)
+        counted = cv2.bitwise_and(changed, cv2.compare(lately, most_noise, cv2.CMP_GT))
         for zone in self._ignored:
             blank(counted, zone)
         together = cv2.blur(counted, (PATCH, PATCH), borderType=cv2.BORDER_CONSTANT)
@@ -82,6 +86,7 @@ class MotionDetector:
         cv2.accumulateWeighted(grey, self._background, min(1.0, passed / ABSORB_S), mask=changed)
         cv2.accumulateWeighted(deviation, self._noise, min(1.0, passed / LEARN_S), mask=quiet)
         cv2.accumulateWeighted(deviation, self._noise, min(1.0, passed / ABSORB_S), mask=changed)
+        cv2.accumulateWeighted(grey, self._lately, min(1.0, passed / STANDS_S))
 
 
 class MotionGate:
@@ -120,6 +125,13 @@ class MotionGate:
     def stirs(self, image: np.ndarray) -> bool:
         """Whether this picture, the first after some that were left out, shows a change."""
         return self._detector.peek(image) != "still"
+
+
+def _deviation(grey: np.ndarray, usual: np.ndarray) -> tuple[np.ndarray, float]:
+    """By how much each pixel (h, w) differs, less what the whole picture shares; and that."""
+    difference = cv2.subtract(grey, usual)
+    shared = float(np.median(difference[::4, ::4]))
+    return cv2.absdiff(difference, shared), shared  # type: ignore[call-overload]
 
 
 def within(zones: Sequence[Zone], region: Zone | None) -> list[Zone]:

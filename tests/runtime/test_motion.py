@@ -74,6 +74,22 @@ def test_leaves_become_noise() -> None:
     assert verdicts[-50:].count("moving") <= 5
 
 
+def test_where_somebody_stood_for_long_is_no_motion_for_long_once_he_has_gone() -> None:
+    detector = settled()
+    for number in range(900):
+        detector.see(picture((150, 50, 20, 60)), 3 + number / 10)
+    gone = [detector.see(picture(), 93 + number / 10) for number in range(200)]
+    assert gone[:10] == ["moving"] * 10
+    assert gone[100:] == ["still"] * 100  # the background needs thirty seconds
+    assert detector.see(picture((40, 50, 20, 60)), 113.0) == "moving"
+
+
+def test_whoever_walks_slowly_past_the_same_place_moves_all_the_time() -> None:
+    detector = settled()
+    verdicts = [detector.see(picture((60 + number, 50, 12, 36)), 3 + number / 10) for number in range(100)]
+    assert verdicts == ["moving"] * 100
+
+
 def test_ignored_zones_do_not_count_even_within_a_region() -> None:
     zones = within([(0.5, 0.5, 0.5, 0.5)], (0.0, 0.5, 1.0, 0.5))
     assert zones == [(0.5, 0.0, 0.5, 1.0)]
