@@ -234,7 +234,7 @@ def _path(node: yaml.Node | None, location: Sequence[str | int]) -> list[tuple[i
 
 
 def _section(model: type[BaseModel], location: Sequence[str | int]) -> Any:
-    """The settings' class at that place, or an empty one's."""
+    """The settings' class at that place, as far as the way there is known."""
     current: Any = model
     for part in location:
         if isinstance(part, int):

@@ -18,14 +18,16 @@ def bf16_is_hidden() -> bool:
 def usable_cores() -> float:
     """Logical ones that this process may run on, or what its container is allowed of them."""
     cores = float(len(os.sched_getaffinity(0)))
-    quota = re.match(r"(\d+) (\d+)", _read(SYSTEM / "fs/cgroup/cpu.max"))
+    quota = re.match(r"(\d+) (\d+)", kernel_text(SYSTEM / "fs/cgroup/cpu.max"))
     return min(cores, int(quota[1]) / int(quota[2])) if quota else cores
 
 
 def compute_threads() -> int:
     """As many as pay for a computation: one a physical core, within a container's quota."""
     cpus = os.sched_getaffinity(0)
-    physical = {_read(SYSTEM / f"devices/system/cpu/cpu{n}/topology/thread_siblings_list").strip() or n for n in cpus}
+    physical = {
+        kernel_text(SYSTEM / f"devices/system/cpu/cpu{n}/topology/thread_siblings_list").strip() or n for n in cpus
+    }
     return max(1, min(len(physical), int(usable_cores())))
 
 
@@ -34,8 +36,9 @@ def has_quota() -> bool:
     return usable_cores() < len(os.sched_getaffinity(0))
 
 
-def _read(path: Path) -> str:
+def kernel_text(path: str | Path) -> str:
+    """A file of /proc or /sys; empty where there is none."""
     try:
-        return path.read_text(encoding="ascii", errors="replace")
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

@@ -123,7 +123,11 @@ def measure(
     on_demand, letterbox = manifest.describe == "demand", Letterbox(manifest.height, manifest.width)
     exact = accuracy(Subject(reference, on_demand), data, min_score, shown("PyTorch: test frames"))
     same = [letterbox(frame)[0] for frame in frames]  # the same pixels for all
-    expected = [reference.detect([frame], MIN_SCORE)[0] for frame in shown("PyTorch: frames for parity")(same)]
+
+    def people_by(finder: Finder, stage: str) -> list[Detections]:
+        return [finder.detect([frame], MIN_SCORE)[0] for frame in shown(stage)(same)]
+
+    expected = people_by(reference, "PyTorch: frames for parity")
     expected_rounded: list[Detections] = []
     gates, by_engine = [], {}
     note(HEADER)
@@ -139,8 +143,7 @@ def measure(
         )  # fmt: skip
         if precision == "fp32" and not gate.exact and rounded is not None:
             if not expected_rounded:
-                finder, stage = rounded(), "PyTorch, rounded weights: frames for parity"
-                expected_rounded = [finder.detect([frame], MIN_SCORE)[0] for frame in shown(stage)(same)]
+                expected_rounded = people_by(rounded(), "PyTorch, rounded weights: frames for parity")
             parity = compare(expected_rounded, searcher, shown(f"{name} beside PyTorch, rounded")(same))
             gate = replace(gate, parity=parity, rounded=True)
         note(gate.row())

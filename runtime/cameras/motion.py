@@ -70,12 +70,19 @@ class MotionDetector:
         changed = cv2.compare(deviation, most_noise, cv2.CMP_GT)
         if abs(shared) > JUMP or cv2.countNonZero(changed) > NEW_SCENE * changed.size:
             return "new", deviation, changed
+        if not self._together(changed):  # most frames of a still scene need no second comparison
+            return "still", deviation, changed
         lately, _ = _deviation(grey, self._lately)
-        counted = cv2.bitwise_and(changed, cv2.compare(lately, most_noise, cv2.CMP_GT))
+        moved = cv2.bitwise_and(changed, cv2.compare(lately, most_noise, cv2.CMP_GT))
+        return "moving" if self._together(moved) else "still", deviation, changed
+
+    def _together(self, changed: np.ndarray) -> bool:
+        """Whether enough neighbours changed outside of the ignored zones. changed  uint8 (h, w), 0 or 255"""
+        counted = changed.copy() if self._ignored else changed
         for zone in self._ignored:
             blank(counted, zone)
         together = cv2.blur(counted, (PATCH, PATCH), borderType=cv2.BORDER_CONSTANT)
-        return "moving" if together.max() >= 255 * SHARE else "still", deviation, changed
+        return bool(together.max() >= 255 * SHARE)
 
     def _learn(self, grey: np.ndarray, deviation: np.ndarray, changed: np.ndarray, passed: float) -> None:
         """The background follows the picture, and so does the noise: quickly where nothing changed, slowly where

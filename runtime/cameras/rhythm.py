@@ -9,20 +9,23 @@ NEWEST = 0.2  # share of the latest distance
 
 
 class Rhythm:
-    """`expected`: when the next one comes, seconds on the clock of `Frame.monotonic`; inf while nothing moves."""
+    """Of one camera. All times are seconds on the clock of `Frame.monotonic`."""
 
     def __init__(self) -> None:
-        self.expected = math.inf
         self._before, self._apart = -math.inf, 0.0
+
+    @property
+    def expected(self) -> float:
+        """When the next one comes; inf while nothing moves."""
+        return self._before + self._apart if self._apart else math.inf
 
     def note(self, moment: float, look: bool) -> None:
         """A frame has come; `look`: at a still scene, of which nothing follows soon."""
         apart, self._before = moment - self._before, -math.inf if look else moment
         if look or not 0 < apart <= BREAK_S:
-            self.expected, self._apart = math.inf, 0.0
-            return
-        self._apart = (1 - NEWEST) * self._apart + NEWEST * apart if self._apart else apart
-        self.expected = moment + self._apart
+            self._apart = 0.0
+        else:
+            self._apart = (1 - NEWEST) * self._apart + NEWEST * apart if self._apart else apart
 
     def due(self, now: float, within_s: float) -> bool:
         """Does the next one come in so many seconds? One that is long overdue does not come any more."""

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from personsearch.core import __version__
-from personsearch.core.processor import usable_cores
+from personsearch.core.processor import kernel_text, usable_cores
 from personsearch.core.wall_clock import may_be_right
 from personsearch.runtime.cameras.decoders import DEVICES, missing
 
@@ -43,14 +43,16 @@ class Machine:
 
 
 def look_at_machine() -> Machine:
-    text = _read("/proc/cpuinfo")
+    text = kernel_text("/proc/cpuinfo")
     model = re.search(r"^(?:model name|Model|Hardware)\s*: (.+)$", text, re.M)
     flags = set((re.search(r"^(?:flags|Features)\s*: (.+)$", text, re.M) or ["", ""])[1].split())
-    memory = {key: int(value) // 1024 for key, value in re.findall(r"^(\w+): +(\d+) kB", _read("/proc/meminfo"), re.M)}
+    memory = {
+        key: int(value) // 1024 for key, value in re.findall(r"^(\w+): +(\d+) kB", kernel_text("/proc/meminfo"), re.M)
+    }
     total, free = memory.get("MemTotal", 0), memory.get("MemAvailable", 0)
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    limit = kernel_text("/sys/fs/cgroup/memory.max").strip()
     if limit.isdigit() and int(limit) >> 20 < total:
-        used = _read("/sys/fs/cgroup/memory.current").strip()
+        used = kernel_text("/sys/fs/cgroup/memory.current").strip()
         total = int(limit) >> 20
         free = min(free, total - (int(used) >> 20 if used.isdigit() else 0))
     devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev/dri").glob("renderD*"), *Path("/dev").glob("accel*")]
@@ -90,10 +92,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
