@@ -28,6 +28,10 @@ from personsearch.runtime.decisions.zones import outside_zones
 from personsearch.runtime.history.crops import BestPictures
 from personsearch.runtime.settings import StreamSettings
 
+# Nobody is named here, so there is no hurry: fewer and more different views, unless the file says otherwise. They give
+# visits as pure and found as well as a stream's (docs/archive.md), and describing is half of the work in a crowd.
+DESCRIBE = {"first_views": 3, "first_every_s": 0.3, "doubt_every_s": 0.5}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -53,9 +57,9 @@ class Options:
         known = {camera.name: camera for camera in self.settings.cameras} if self.settings else {}
         file = {"url": "archive", "pace": "fast", "max_fps": self.fps, "next_to": {}}
         camera = known.get(name, CameraSettings(name=name, url="archive")).model_copy(update=file)
-        if self.settings is None:
-            return StreamSettings(cameras=(camera,))
-        return self.settings.model_copy(update={"cameras": (camera,)})
+        settings = self.settings or StreamSettings(cameras=(camera,))
+        ours = {key: value for key, value in DESCRIBE.items() if key not in settings.describe.model_fields_set}
+        return settings.model_copy(update={"cameras": (camera,), "describe": settings.describe.model_copy(update=ours)})
 
 
 class Analyst:
@@ -125,7 +129,7 @@ class _Watching:
         analysed = 0
         for moment, picture in pictures:
             image, offset, scale, size = prepare(picture, how)
-            gate.followed = people.following(camera.name)
+            gate.watch_every_s = people.watch_every_s(camera.name)
             if not gate.opens(image, moment):
                 continue
             wall = segment.video.started + moment
@@ -142,7 +146,8 @@ class _Watching:
         begin = pictures.begin if not math.isinf(segment.begin_s) else min(0.0, pictures.begin)
         part.about |= {
             "begin": _number(begin), "end": _number(pictures.end), "until": _number(pictures.until),
-            "decoded": pictures.decoded, "analysed": analysed, "bad_packets": pictures.bad, "note": pictures.note,
+            "decoded": pictures.decoded, "analysed": analysed, "described": people.of(camera.name).described,
+            "bad_packets": pictures.bad, "note": pictures.note,
         }  # fmt: skip
         if not pictures.decoded:
             part.about["state"] = "empty"

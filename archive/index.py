@@ -246,18 +246,20 @@ def _report(
     damaged: list[dict[str, str | int | None]] = [
         {"video": printable(name), "segment": None, "why": reason} for name, reason in unreadable
     ]
-    seconds, analysed = 0.0, 0
+    seconds, analysed, described = 0.0, 0, 0
     for segment in segments:
         if not paths[segment.name].exists():
             continue
         about = about_part(paths[segment.name])
         states[about["state"]] = states.get(about["state"], 0) + 1
         seconds, analysed = seconds + about["seconds"], analysed + about["analysed"]
+        described += about.get("described", 0)  # parts of an earlier version do not say it
         if about["state"] == "damaged":
             damaged.append({"video": printable(segment.video.name), "segment": segment.number, "why": about["note"]})
     return {
         "videos": len({segment.video.key for segment in segments}), "segments": states,
-        "hours": round(seconds / 3600, 4), "pictures_analysed": analysed, "damaged": damaged,
+        "hours": round(seconds / 3600, 4), "pictures_analysed": analysed, "people_described": described,
+        "damaged": damaged,
         "failed": [{"video": d["video"], "segment": d["segment"], "why": d["note"]} for d in failed],
     }  # fmt: skip
 

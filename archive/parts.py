@@ -110,7 +110,7 @@ class Part:
             "state": state, "note": note, "camera": video.camera, "video": video.name, "started": video.started,
             "number": segment.number, "begin": max(0.0, segment.begin_s),
             "end": None if math.isinf(segment.end_s) else segment.end_s, "until": None, "decoded": 0, "analysed": 0,
-            "bad_packets": 0, "seconds": round(segment.seconds, 3),
+            "described": 0, "bad_packets": 0, "seconds": round(segment.seconds, 3),
         }  # fmt: skip
         return Part(segment.name, dimensions, about)
 

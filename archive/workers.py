@@ -106,7 +106,7 @@ def on_ray(
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         rows = [_row(segment) for segment in segments]
-        actors = ray.data.ActorPoolStrategy(size=min(workers, len(rows)), max_tasks_in_flight_per_actor=2)
+        actors = ray.data.ActorPoolStrategy(size=min(workers, len(rows)), max_tasks_in_flight_per_actor=1)
         data = ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS)).map(
             _Actor, fn_constructor_args=(options, str(out), secrets.token_hex(4)), compute=actors, num_cpus=1, **share
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from personsearch.core.errors import CameraError
@@ -35,7 +36,7 @@ class CameraSet:
         self._details.add(settings)
         self._statistics[settings.name] = CameraStatistics()
         camera = Camera(settings, self._report)
-        camera.leave_out_still(scheduling, followed=False)
+        camera.leave_out_still(scheduling, watch_every_s=math.inf)
         self.cameras.append(camera)
 
     def keep(self, wanted: Iterable[CameraSettings]) -> list[str]:

@@ -233,7 +233,7 @@ class Pipeline:
         self._busy_before = self.inference.busy_s
         self.overload.note(self.cameras, self.inference.busy_s, now)
         for camera in self.cameras:
-            camera.leave_out_still(self.settings.scheduling, self.people.following(camera.name))
+            camera.leave_out_still(self.settings.scheduling, self.people.watch_every_s(camera.name))
         self.telling.announcer.forget_older(600)
         self.people.every_second(now)
         self.sightings.tick(now, self._under_way())
@@ -256,7 +256,7 @@ class Pipeline:
         tracks = self.people.see(
             frame, outside_zones(detections, frame, camera.settings), self.details.magnified(frame)
         )
-        camera.leave_out_still(self.settings.scheduling, self.people.following(camera.name))
+        camera.leave_out_still(self.settings.scheduling, self.people.watch_every_s(camera.name))
         self.statistics[frame.camera].see(tracks)
         self._analysed.append((frame, tracks))
 

@@ -48,6 +48,7 @@ class DescribeSettings(Settings):
     first_every_s: float = Field(0.1, ge=0)
     better_every_s: float = Field(2.0, ge=0)
     again_every_s: float = Field(10.0, gt=0)
+    doubt_every_s: float = Field(0.2, ge=0)
     min_quality: float = Field(0.2, ge=0, le=1)
     same_similarity: float = Field(0.25, ge=-1, le=1)
     reunite_similarity: float = Field(0.6, ge=-1, le=1)

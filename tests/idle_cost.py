@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -62,14 +63,14 @@ def cost(path: Path, motion: bool, rests: bool, seconds: float) -> dict[str, flo
     """Share of a core, and frames delivered a second."""
     camera = Camera(CameraSettings.model_validate({"name": "c", "url": str(path)}), lambda *_: None)
     scheduling = SchedulingSettings(motion=motion, rest=rests)
-    camera.leave_out_still(scheduling, followed=False)
+    camera.leave_out_still(scheduling, watch_every_s=math.inf)
     began = start = end = 0.0
     delivered = 0
     try:
         while camera.state != "ended":
             camera.tick(time.monotonic())
             camera.read()
-            camera.leave_out_still(scheduling, followed=False)
+            camera.leave_out_still(scheduling, watch_every_s=math.inf)
             while camera.pending:
                 camera.pending.popleft().release()
                 delivered += 1

@@ -6,7 +6,8 @@
 SHARED_DATA holds video/*, preview/*.gif and people-mot/. Every source is read at about ten frames a second (of
 people-mot's cameras every frame). The detector's people in every frame are kept in DIR, so that a second run only
 follows and looks at motion; the tracker sees the frames that the gate lets through and says whether anybody is
-followed, as in the stream. Lost are the people, at the working point, of frames that were left out.
+followed, as in the stream. Lost are the people, at the working point, of frames that were left out, unless they are
+where somebody who is followed was in the latest frame that was not.
 
 Real footage is seldom empty, so there are harder rows: `--tiles N` cuts each picture into NxN cameras of their own,
 many of which are empty most of the time, with the same noise, shadows and people who come, go and stand. And
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,13 +29,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from personsearch.core.boxes import iou
 from personsearch.core.errors import UserError, run_main
 from personsearch.core.records import Detections
 from personsearch.core.tracking.tracker import Tracker, TrackingSettings
 from personsearch.core.videos import Video
 from personsearch.runtime.cameras.motion import MotionDetector, MotionGate, small
+from personsearch.runtime.decisions.people import WATCH_EVERY_S
 
 FPS, LOW, WORKING = 10.0, 0.15, 0.3
+SAME_IOU = 0.5
 LATE = 2  # frames later the gate hears whether anybody is followed: the engine takes its time
 Tile = tuple[float, float, float, float]
 
@@ -180,8 +185,8 @@ def gated(frames: Iterator[np.ndarray], found: list[Detections], kinds: list[Kin
         parts = {tile: _cut(image, detections, tile) for tile in {tile for _, tile, _ in cameras}}
         for row, tile, camera in cameras:
             part, inside = parts[tile]
-            people, opens = int((inside.scores >= WORKING).sum()), camera.sees(part, inside, number / FPS)
-            tallies[row].add(Tally(1, int(opens), people, 0 if opens else people))
+            people, opens = inside[inside.scores >= WORKING], camera.sees(part, inside, number / FPS)
+            tallies[row].add(Tally(1, int(opens), len(people), 0 if opens else camera.lost(people)))
     return tallies
 
 
@@ -192,17 +197,25 @@ class Camera:
         if (kind.model, tile) not in shared:
             detector = MotionDetector() if kind.model == "ours" else BackgroundModel(kind.model)
             shared[kind.model, tile] = Once(detector)
-        self._kind, self._tracker, self._past = kind, Tracker(TrackingSettings(), WORKING), [False] * LATE
+        self._kind, self._tracker, self._past = kind, Tracker(TrackingSettings(), WORKING), [math.inf] * LATE
+        self._known: list[np.ndarray] = []  # boxes
         self._gate = MotionGate({"name": "", "ignore": (), "region": None})
         self._gate.on, self._gate._detector = True, shared[kind.model, tile]  # type: ignore[assignment]
 
     def sees(self, image: np.ndarray, people: Detections, moment: float) -> bool:
-        self._gate.followed = self._past.pop(0) and self._kind.follow
+        every_s = self._past.pop(0)
+        self._gate.watch_every_s = every_s if self._kind.follow else math.inf
         opens = self._gate.opens(image, moment)
         if opens:
-            self._tracker.update(people, moment)
-        self._past.append(self._tracker.following)
+            self._known = [track.box for track in self._tracker.update(people, moment)]
+        tracker = self._tracker
+        self._past.append(math.inf if not tracker.following else WATCH_EVERY_S if tracker.settled else 0.0)
         return opens
+
+    def lost(self, people: Detections) -> int:
+        """How many of them are not where somebody was in the latest frame that was analysed."""
+        known = np.array(self._known, np.float32).reshape(-1, 4)
+        return sum(not (iou(box[None], known) >= SAME_IOU).any() for box in people.boxes)
 
 
 def _cut(image: np.ndarray, detections: Detections, tile: Tile) -> tuple[np.ndarray, Detections]:

@@ -17,6 +17,7 @@ from personsearch.core.tracking.association import affinity, ambiguous, assign, 
 HIDDEN = 0.5  # whoever was covered by more than this may be somebody else when he comes out
 MOST_SURE = 0.8  # no detector must be surer of a person than this
 GAP_S = 1.0  # so may whoever was not looked at for so long
+SETTLED_S = 2.0  # so long has somebody been followed of whom the next frame is expected to bring nothing new
 PART = 0.6  # a box with more than this share of itself in a tracked person's box is a part of that person
 
 
@@ -148,7 +149,17 @@ class Tracker:
     @property
     def following(self) -> bool:
         """Was anybody, confirmed or not, seen so lately that motion could find them again?"""
-        return any(self._now - t.last_seen <= self.settings.lost_after_s for t in self._tracks)
+        return bool(self._followed)
+
+    @property
+    def settled(self) -> bool:
+        """Was everybody who is followed seen in the latest frame, and for some time by then? While nothing moves, they
+        are where they were."""
+        return all(t in self._latest and self._now - t.first_seen >= SETTLED_S for t in self._followed)
+
+    @property
+    def _followed(self) -> list[Track]:
+        return [t for t in self._tracks if self._now - t.last_seen <= self.settings.lost_after_s]
 
     def rejoin(self, track: Track, earlier: Track) -> Track:
         """`track` is the person of `earlier`, one of `lost`: `earlier` goes on with the motion and sightings of both,

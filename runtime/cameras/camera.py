@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import random
 import time
@@ -134,14 +135,14 @@ class Camera:
         except Closed:
             self._fail("crashed", "the capture process ended while starting", now)
 
-    def leave_out_still(self, scheduling: SchedulingSettings, followed: bool) -> None:
+    def leave_out_still(self, scheduling: SchedulingSettings, watch_every_s: float) -> None:
         """Tell its process, where that is news, whether frames without motion are left out just now. Never those of a
         lossless camera: all its frames count, and they come as fast as they are taken.
 
-        followed  somebody is in view: every frame is looked at"""
+        watch_every_s  see `People.watch_every_s`"""
         on = scheduling.motion and not self.settings.lossless
         self._rests = on and scheduling.rest
-        gate = (on, scheduling.look_every_s, on and followed)
+        gate = (on, scheduling.look_every_s, watch_every_s if on else math.inf)
         if gate == self._gate or self.channel is None or (self._gate is None and not on):
             return
         try:

@@ -53,7 +53,7 @@ class Capture:
         try:
             while (message := self.channel.receive()) is not None:
                 if message[0].get("kind") == "motion":
-                    self.gate.on, self.gate.look_every_s, self.gate.followed = message[0]["gate"]
+                    self.gate.on, self.gate.look_every_s, self.gate.watch_every_s = message[0]["gate"]
                 else:
                     self.slots.free(message[0]["memory"], message[0]["slot"])
         except Closed:

@@ -97,15 +97,16 @@ class MotionDetector:
 
 
 class MotionGate:
-    """Which frames of a camera are analysed: all while something moves or somebody is followed, and in the first two
-    seconds after; else one now and then, because whoever stands still from the first frame on does not move."""
+    """Which frames of a camera are analysed: all while something moves, and in the first two seconds after; else, as
+    often as the stream says, those of people who are followed; else one now and then, because whoever stands still from
+    the first frame on does not move."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """options  the camera's settings: `name`, `ignore` and `region`"""
-        self.on, self.look_every_s, self.followed = False, 2.0, False  # as the stream says
+        self.on, self.look_every_s, self.watch_every_s = False, 2.0, math.inf  # as the stream says; see People
         self.look = False  # the latest frame let through is a look at a still scene
         self._detector = MotionDetector(within(options["ignore"], options["region"]))
-        self._until = self._looked = self._stirred = -math.inf
+        self._until = self._looked = self._analysed = self._stirred = -math.inf
         # Cameras that became still together, as at a start, are not looked at together: the first look comes earlier.
         self._early = zlib.crc32(options["name"].encode()) / 2**32
 
@@ -116,18 +117,25 @@ class MotionGate:
             return True
         if self._detector.see(image, moment) != "still":
             self._until = moment + AFTER_S
-        if self.followed:
+        if self._followed:
             self._stirred = moment
-        lively = self.followed or moment <= self._until
-        self.look = not lively and moment - self._looked >= self.look_every_s
-        if lively or self.look:
-            self._looked = moment if self.look else moment - self._early * self.look_every_s
-        return lively or self.look
+        passed = moment - self._analysed
+        lively = moment <= self._until or (self._followed and passed >= min(self.watch_every_s, self.look_every_s))
+        self.look = not lively and not self._followed and moment - self._looked >= self.look_every_s
+        if not lively and not self.look:
+            return False
+        self._analysed = moment
+        self._looked = moment if self.look else moment - self._early * self.look_every_s
+        return True
 
     def quiet(self, moment: float) -> bool:
         """Whether nothing has moved for so long that the source may rest."""
         latest = max(self._until - AFTER_S, self._stirred)
-        return self.on and not self.followed and -math.inf < latest <= moment - REST_AFTER_S
+        return self.on and not self._followed and -math.inf < latest <= moment - REST_AFTER_S
+
+    @property
+    def _followed(self) -> bool:
+        return self.watch_every_s < math.inf
 
     def stirs(self, image: np.ndarray) -> bool:
         """Whether this picture, the first after some that were left out, shows a change."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,7 @@ from personsearch.runtime.settings import StreamSettings
 log = logging.getLogger("personsearch.people")
 MOST_AT_ONCE = 4  # descriptions in one call of the engine: frames wait for it
 SAVE_EVERY_S, CENTRE_EVERY_S = 300.0, 60.0
+WATCH_EVERY_S = 0.5  # people who do not move: a track lasts longer than that without being seen
 SAVED_S = 2.0  # of descriptions that were not needed
 LIVE = ""  # key of the budget that live cameras share
 
@@ -128,6 +130,13 @@ class People:
     def following(self, camera: str) -> bool:
         """Is anybody followed in that camera?"""
         return camera in self._cameras and self._cameras[camera].tracker.following
+
+    def watch_every_s(self, camera: str) -> float:
+        """How often that camera is to be analysed though nothing moves in it: inf with nobody to be followed, 0 (every
+        frame) as long as somebody has just come, or was not seen in the latest frame."""
+        if not self.following(camera):
+            return math.inf
+        return WATCH_EVERY_S if self._cameras[camera].tracker.settled else 0.0
 
     def apply(self, settings: StreamSettings, gallery: Gallery, calibrations: Mapping[str, CameraCalibration]) -> None:
         """After a reload: the same tracks, judged anew."""

@@ -23,7 +23,6 @@ from personsearch.runtime.decisions.evidence import Decision, TrackEvidence, Vie
 from personsearch.runtime.decisions.judge import Judge
 from personsearch.runtime.settings import DescribeSettings
 
-DOUBT_EVERY_S = 0.2  # in a crowd nearly everybody is in doubt all the time
 ASKED = (1, 2, 3, 5)  # views after which a new track may turn out to be a lost one
 FEW = 2  # views
 BETTER = 2  # urgency of further views of somebody who is known
@@ -126,7 +125,7 @@ class Recognition:
         age = moment - evidence.latest
         if evidence.strange:  # is it somebody else? soon again
             return True if age >= options.first_every_s else None
-        if evidence.doubt and track.covered < HIDDEN and age >= DOUBT_EVERY_S:
+        if evidence.doubt and track.covered < HIDDEN and age >= options.doubt_every_s:
             return True
         if evidence.described < options.first_views:
             return False if age >= options.first_every_s else None

@@ -20,8 +20,12 @@ import pyarrow.parquet as parquet
 from archive_parts import street, write_video
 from conftest import REPOSITORY, assert_user_error, call
 
+from personsearch.archive.analysis import Analyst, Options
 from personsearch.archive.parts import mean_of
+from personsearch.archive.pictures import segments_of
 from personsearch.archive.progress import Progress
+from personsearch.archive.videos import find_videos, probe
+from personsearch.runtime.settings import StreamSettings, default_bundle
 
 BEGIN = 1769860800.0  # 2026-01-31T12:00:00Z
 FRAMES, SEGMENT_S, FPS = 56, 5, 5  # half of the pictures are analysed
@@ -89,6 +93,32 @@ def test_what_is_still_or_damaged_is_said_and_the_rest_is_there(made: Path) -> N
     assert not visits(made, "hall")
     assert {entry["video"] for entry in report["damaged"]} == {"none.mp4", "cut.mp4"}
     assert report["visits"] == sum(len(visits(made, path.name)) for path in (made / "visits").iterdir())
+
+
+def test_few_pictures_of_people_who_do_not_move_give_the_same_visits(tmp_path: Path) -> None:
+    write_video(tmp_path / "desk.mp4", street([0]) * 80, gop=10)
+    (segment,) = segments_of(probe(find_videos(str(tmp_path), "desk")[0]), 60)
+    parts = {
+        motion: Analyst(Options(str(default_bundle()), motion=motion)).analyse(segment) for motion in (False, True)
+    }
+    assert parts[False].about["analysed"] == 80
+    assert parts[True].about["analysed"] <= 21 + 12 + 5  # two seconds, then one in half a second
+    assert parts[True].about["described"] <= parts[False].about["described"]
+    whole, few = parts[False].rows, parts[True].rows
+    assert len(whole) == len(few) >= 2
+    for one, other in zip(whole, few, strict=True):
+        assert other.started == one.started
+        assert other.ended == pytest.approx(one.ended, abs=0.5)
+        assert float(one.embedding @ other.embedding) > 0.98
+
+
+def test_people_are_described_less_often_than_in_a_stream_unless_the_file_says_how() -> None:
+    settings = StreamSettings.model_validate(
+        {"cameras": [{"name": "yard", "url": "x"}], "describe": {"first_views": 4, "same_similarity": 0.3}}
+    )
+    plain, told = Options("b").of_camera("yard").describe, Options("b", settings=settings).of_camera("yard").describe
+    assert (plain.first_views, plain.first_every_s, plain.doubt_every_s, plain.same_similarity) == (3, 0.3, 0.5, 0.25)
+    assert (told.first_views, told.first_every_s, told.doubt_every_s, told.same_similarity) == (4, 0.3, 0.5, 0.3)
 
 
 def test_a_visit_over_a_border_is_one_visit(videos: Path, made: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Frames in which nothing moves are left out; nobody is lost by it."""
 
 import itertools
+import math
 import time
 from pathlib import Path
 
@@ -105,12 +106,23 @@ def test_the_gate_opens_for_motion_for_a_look_and_while_somebody_is_followed() -
     assert [m for m in opened if m > AFTER_S] == [m for m, look in opened.items() if look] == [4.0, 6.0, 8.0]
     assert camera.opens(picture((150, 100, 10, 30)), 9.9)
     assert not camera.look
-    camera.followed = True
+    camera.watch_every_s = 0.0
     assert all(camera.opens(picture(), 10 + n / 10) for n in range(100))
-    camera.followed = False
+    camera.watch_every_s = math.inf
     assert not camera.opens(picture(), 20.0)
     camera.on = False
     assert camera.opens(picture(), 20.1)
+
+
+def test_people_who_do_not_move_are_watched_now_and_then_and_at_once_when_they_do() -> None:
+    camera, person = gate(), (150, 100, 10, 30)
+    assert all(camera.opens(picture(person), n / 10) for n in range(21))
+    camera.watch_every_s = 0.5
+    opened = [n for n in range(21, 100) if camera.opens(picture(person), n / 10)]
+    assert opened == list(range(25, 100, 5))
+    assert not camera.look
+    assert not camera.quiet(10.0)
+    assert all(camera.opens(picture((150 + 2 * n, 100, 10, 30)), 10 + n / 10) for n in range(5, 15))
 
 
 def test_cameras_that_become_still_together_are_not_looked_at_together() -> None:
@@ -136,6 +148,30 @@ def test_the_tracker_follows_whoever_was_seen_lately() -> None:
     assert not tracker.following
 
 
+def test_whoever_has_been_followed_for_some_time_and_is_in_sight_is_settled() -> None:
+    def person(x: float) -> list[float]:
+        return [x, 10, x + 40, 130]
+
+    def people(*boxes: list[float]) -> Detections:
+        return Detections(np.array(boxes).reshape(-1, 4), np.full(len(boxes), 0.9), np.zeros((len(boxes), 0)))
+
+    tracker = Tracker(TrackingSettings(), 0.3)
+    states = []
+    for n in range(25):
+        tracker.update(people(person(10)), n / 10)
+        states.append(tracker.settled)
+    assert states == [False] * 20 + [True] * 5
+    tracker.update(people(), 2.5)
+    assert not tracker.settled  # hidden: the next frame may show him
+    tracker.update(people(person(10)), 2.6)
+    assert tracker.settled
+    tracker.update(people(person(10), person(300)), 2.7)
+    assert not tracker.settled  # somebody has come
+    for n in range(28, 48):
+        tracker.update(people(person(10), person(300)), n / 10)
+    assert tracker.settled
+
+
 def still_video(path: Path, frames: int) -> None:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (320, 180))
     for _ in range(frames):
@@ -155,7 +191,7 @@ def test_a_camera_leaves_still_frames_out_counts_them_and_stays_online(tmp_path:
         while not camera.done and time.monotonic() < limit:
             now = time.monotonic()
             camera.tick(now)
-            camera.leave_out_still(SchedulingSettings(motion=True, look_every_s=30), False)
+            camera.leave_out_still(SchedulingSettings(motion=True, look_every_s=30), math.inf)
             camera.read()
             while camera.pending:
                 camera.pending.popleft().release()

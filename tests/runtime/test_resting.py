@@ -1,5 +1,6 @@
 """A camera in which nothing moves decodes keyframes only, and nothing that moves is lost by it."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -145,11 +146,11 @@ def test_a_camera_rests_accounts_for_every_frame_and_delivers_the_walk(film: Pat
     given = {"name": "c", "url": str(film), "max_fps": max_fps, "ignore": [[0, 0, 1, 0.04]]}
     camera = Camera(CameraSettings.model_validate(given), lambda *_: None)
     scheduling = SchedulingSettings(motion=True, look_every_s=2.0)
-    camera.leave_out_still(scheduling, followed=False)
+    camera.leave_out_still(scheduling, watch_every_s=math.inf)
     try:
 
         def ended() -> bool:
-            camera.leave_out_still(scheduling, followed=False)
+            camera.leave_out_still(scheduling, watch_every_s=math.inf)
             return camera.state == "ended"
 
         frames = drive(camera, ended, 60)
@@ -178,7 +179,7 @@ def test_network_cameras_work_and_fail_with_the_causes_that_others_have() -> Non
         camera = Camera(
             CameraSettings.model_validate({"name": "c", "url": url}), lambda c, *word: told.append(word[:2])
         )
-        camera.leave_out_still(SchedulingSettings(motion=True), followed=False)
+        camera.leave_out_still(SchedulingSettings(motion=True), watch_every_s=math.inf)
         before = len(told)
         try:
             drive(camera, lambda: len(told) > before, 20)
