@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from personsearch.core.commands import command_line
 from personsearch.core.errors import UserError, run_main
+from personsearch.core.processor import usable_cores
 from personsearch.core.redaction import remember_dsn
 from personsearch.core.text import printable
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 EXIT_INCOMPLETE = 3
 DATABASES = ("postgresql://", "postgres://")
+WORTH_S = 120.0  # of video for each process: several start for ten seconds first
 PROBES = 8  # files opened at once, to see how long they are
 
 
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, help="a folder for the index, or the database of a centre")
     parser.add_argument("--parts", default="", metavar="DIR", help="with a database: a folder for what segments gave")
     parser.add_argument("--box", default="", metavar="NAME", help="with a database: the archive's name at the centre")
-    parser.add_argument("--workers", type=int, default=0, help="processes; 1: this one (default: one a core)")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 1: this one (default: by cores and videos)")
     parser.add_argument("--ray", default="", metavar="ADDRESS", help="a Ray cluster that runs; DIR must be shared")
     parser.add_argument("--camera", default="", metavar="NAME", help="of all videos (default: by folder or file name)")
     parser.add_argument(
@@ -211,6 +212,14 @@ def _plan(out: Path, videos: list[Video], given: argparse.Namespace) -> tuple[li
     return segments, paths
 
 
+def processes_for(segments: list[Segment], given: argparse.Namespace) -> int:
+    """0: as many as the cluster can have."""
+    if given.workers or given.ray:
+        return min(given.workers, len(segments))
+    worth = int(sum(segment.seconds for segment in segments) / WORTH_S)
+    return max(1, min(int(usable_cores()), len(segments), worth))
+
+
 def _work(
     segments: list[Segment], options: Options, out: Path, given: argparse.Namespace, progress: Progress
 ) -> list[Done]:
@@ -219,8 +228,7 @@ def _work(
 
     if not segments:
         return []
-    count = given.workers or (0 if given.ray else len(os.sched_getaffinity(0)))
-    count = min(count, len(segments)) if count else 0
+    count = processes_for(segments, given)
     if count == 1 and not given.ray:
         results = workers.here(segments, options, out)
     else:

@@ -1,4 +1,4 @@
-"""Who does the segments: this process, or actors of Ray Data, here or on a cluster. All do the same `work`."""
+"""Who does the segments: this process, or actors of Ray, here or on a cluster. All do the same `work`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ import os
 import secrets
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from personsearch.archive.analysis import Analyst, Options
 from personsearch.archive.parts import FOLDER, Part, part_path, write_part
 from personsearch.archive.pictures import Segment
-from personsearch.archive.videos import Damaged, Video
+from personsearch.archive.videos import Damaged
 from personsearch.core.errors import UserError
 from personsearch.core.redaction import redact
 
-MOST_BLOCKS = 10_000  # of Ray Data: a segment each, as long as there are not more
 DEATHS = 2  # of processes in one run, after which a segment is left alone
 STORE_BYTES = 100 << 20  # of Ray's object store: what travels are names of segments
 Done = dict[str, Any]
@@ -83,41 +81,40 @@ class _Actor:
     def __init__(self, options: Options, out: str, run: str) -> None:
         self.analyst, self.out, self.run = Analyst(options), Path(out), run
 
-    def __call__(self, row: dict[str, Any]) -> Done:
-        return work(self.analyst, _segment(row), self.out, self.run)
+    def work(self, segment: Segment) -> Done:
+        return work(self.analyst, segment, self.out, self.run)
 
 
 def on_ray(
     segments: Sequence[Segment], options: Options, out: Path, workers: int, address: str = ""
 ) -> Generator[Done, None, None]:
-    """By actors of Ray Data, in the order in which they are done.
+    """By actors of Ray, in the order in which they are done. One that dies is begun anew, and its segment tried again.
 
     workers  processes; with an address and 0: as many as the cluster has cores, or GPUs
     address  of a cluster that runs; "": a Ray of our own, which no other machine can reach, and which ends with us
-    Raises UserError where Ray is missing or does not answer.
+    Raises UserError where Ray is missing or does not answer, or its processes cannot work.
     """
     ray = load_ray()
     with _session(ray, workers, address):
-        if address:
-            resources = ray.cluster_resources()
-            workers = workers or int(resources.get("GPU", 0)) or max(1, int(resources.get("CPU", 1)))
-        gpus = ray.cluster_resources().get("GPU", 0.0)
-        share: dict[str, Any] = {"num_gpus": min(1.0, gpus / workers)} if gpus else {}
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        rows = [_row(segment) for segment in segments]
-        actors = ray.data.ActorPoolStrategy(size=min(workers, len(rows)), max_tasks_in_flight_per_actor=1)
-        data = ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS)).map(
-            _Actor, fn_constructor_args=(options, str(out), secrets.token_hex(4)), compute=actors, num_cpus=1, **share
-        )
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plans and progress are not the user's
-        yield from data.iter_rows()
+        resources = ray.cluster_resources()
+        workers = workers or int(resources.get("GPU", 0)) or max(1, int(resources.get("CPU", 1)))
+        workers = min(workers, len(segments))
+        share = min(1.0, resources.get("GPU", 0.0) / workers)
+        again = DEATHS * len(segments)  # at the most, if all of them are deadly
+        actor = ray.remote(num_cpus=1, num_gpus=share, max_restarts=again, max_task_retries=again)(_Actor)
+        run = secrets.token_hex(4)
+        pool = ray.util.ActorPool([actor.remote(options, str(out), run) for _ in range(workers)])
+        try:
+            yield from pool.map_unordered(lambda one, segment: one.work.remote(segment), segments)
+        except ray.exceptions.RayError as error:
+            reason = redact(str(error).strip().splitlines()[-1])
+            raise UserError(f"Ray's processes cannot go on ({reason}); --workers 1 does without Ray") from None
 
 
 def load_ray() -> Any:
     try:
         import ray
-        import ray.data
+        import ray.util
     except ImportError:
         raise UserError(
             "several workers need the package ray; install personsearch[archive], or give --workers 1"
@@ -146,18 +143,7 @@ def prepare_ray(address: str = "") -> None:
     """Before Ray is imported: no statistics to anybody; a Ray of our own keeps to loopback, and lets in nobody without
     this run's token."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of how Ray Data itself makes its actors
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")  # that processes died, in its words
     if not address:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own way to say: one machine, 127.0.0.1
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-
-
-def _row(segment: Segment) -> dict[str, Any]:
-    return {**asdict(segment.video), "number": segment.number, "begin_s": segment.begin_s, "end_s": segment.end_s}
-
-
-def _segment(row: dict[str, Any]) -> Segment:
-    facts = dict(row)
-    place = int(facts.pop("number")), float(facts.pop("begin_s")), float(facts.pop("end_s"))
-    return Segment(Video(**facts), *place)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
-import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from psycopg import AsyncConnection
 from personsearch.centre.codes.day import KEY, DayCodes
 from personsearch.centre.codes.reading import EPOCH, Portion, all_stays, some_stays
 from personsearch.centre.receiving.incoming import Incoming
+from personsearch.core.processor import compute_threads
 
 Part = tuple[datetime.date, str]  # day and model
 LEAST = 50  # candidates of each day, however small
@@ -51,7 +51,7 @@ class Codes:
         self.parts: dict[Part, DayCodes] = {}
         self._places: dict[tuple[str, str], int] = {}
         self._changing = asyncio.Lock()
-        self._workers = len(os.sched_getaffinity(0))
+        self._workers = compute_threads()
         self._threads = ThreadPoolExecutor(self._workers, "codes", initializer=faiss.omp_set_num_threads, initargs=(1,))
 
     def __len__(self) -> int:

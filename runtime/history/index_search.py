@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from personsearch.core.odds import Odds
+from personsearch.core.processor import compute_threads
 from personsearch.runtime.decisions.centring import SHRINK
 from personsearch.runtime.decisions.gallery import EnrolledView
 from personsearch.runtime.decisions.lineup import Lineup
@@ -56,7 +56,7 @@ def search_index(
     lineup = centred_query(query, model, {**means_of_query(query, offsets), **means})
     best: list[tuple[float, int, int]] = []
     searched: Counter[str] = Counter()
-    with threadpool_limits(1), ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(compute_threads()) as pool:
         tasks = [_Task(number, part, lineup, means[part.camera], wanted, limit, least)
                  for number, part in enumerate(parts)]  # fmt: skip
         for task, (hits, count) in zip(tasks, pool.map(_Task.compare, tasks), strict=True):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from personsearch.core.odds import Odds
+from personsearch.core.processor import compute_threads
 from personsearch.runtime.decisions.centring import SHRINK
 from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
 from personsearch.runtime.decisions.lineup import Lineup
@@ -102,7 +102,7 @@ def search(
     views = centred_query(query, model, {**means_of_query(query, offsets), **means})
     best: list[tuple[float, Path, int]] = []
     searched: Counter[str] = Counter()
-    with threadpool_limits(1), ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(threads or compute_threads()) as pool:
         jobs = []
         for part in parts:
             task = _Task(part, views, means[part.header.camera], wanted, limit, least)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,10 +23,11 @@ from archive_parts import street, write_video
 from conftest import REPOSITORY, assert_user_error, call
 
 from personsearch.archive.analysis import Analyst, Options
+from personsearch.archive.index import processes_for
 from personsearch.archive.parts import mean_of
 from personsearch.archive.pictures import segments_of
 from personsearch.archive.progress import Progress
-from personsearch.archive.videos import find_videos, probe
+from personsearch.archive.videos import Video, find_videos, probe
 from personsearch.runtime.settings import StreamSettings, default_bundle
 
 BEGIN = 1769860800.0  # 2026-01-31T12:00:00Z
@@ -119,6 +122,19 @@ def test_people_are_described_less_often_than_in_a_stream_unless_the_file_says_h
     plain, told = Options("b").of_camera("yard").describe, Options("b", settings=settings).of_camera("yard").describe
     assert (plain.first_views, plain.first_every_s, plain.doubt_every_s, plain.same_similarity) == (3, 0.3, 0.5, 0.25)
     assert (told.first_views, told.first_every_s, told.doubt_every_s, told.same_similarity) == (4, 0.3, 0.5, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "asked", "ray", "processes"),
+    [(1, 0, "", 1), (3, 0, "", 1), (4, 0, "", 2), (600, 0, "", 3), (1, 2, "", 1), (3, 2, "", 2), (600, 0, "here", 0)],
+)
+def test_processes_are_as_many_as_the_work_is_worth(
+    minutes: int, asked: int, ray: str, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = Video("a", "a.mp4", "a.mp4", "yard", 0.0, "list", 60.0 * minutes, 10.0)
+    monkeypatch.setattr("personsearch.archive.index.usable_cores", lambda: 3.5)
+    given = argparse.Namespace(workers=asked, ray=ray)
+    assert processes_for(segments_of(video, 60), given) == processes
 
 
 def test_a_visit_over_a_border_is_one_visit(videos: Path, made: Path, tmp_path: Path) -> None:
@@ -273,28 +289,69 @@ def test_what_videos_are_gone_is_erased_when_asked(videos: Path, made: Path, tmp
 def test_ray_with_two_workers_comes_to_the_same_and_listens_on_loopback_alone(
     videos: Path, made: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("ray.data", reason="needs personsearch[archive]")
-    out = tmp_path / "index"
-    command = [
-        sys.executable, REPOSITORY / INDEX, "--videos", videos, "--out", out, "--workers", "2",
-        "--segment-s", str(SEGMENT_S), "--fps", str(FPS),
-    ]  # fmt: skip
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
     listening: set[str] = set()
+    process = two_workers(videos, tmp_path)
     while process.poll() is None:
         listening |= _listening(process.pid)
         time.sleep(0.3)
-    assert process.returncode == 3, process.stderr.read() if process.stderr else ""
     assert listening, "nothing of Ray's was seen"
     assert {place for place in listening if not place.startswith(("0100007F", "0000000000000000FFFF00000100007F"))} == (
         set()
     )
+    assert_ended_like(process, tmp_path, made)
+
+
+@pytest.mark.slow
+def test_a_worker_of_ray_that_is_killed_is_begun_anew_and_its_segment_done_again(
+    videos: Path, made: Path, tmp_path: Path
+) -> None:
+    process = two_workers(videos, tmp_path)
+    while not (trying := list(tmp_path.rglob("*.trying"))):
+        assert process.poll() is None, "no worker began"
+        time.sleep(0.02)
+    workers = [number for number in _family(process.pid) if "_Actor" in _command(number)]
+    assert workers, "no worker was seen"
+    os.kill(workers[0], signal.SIGKILL)
+    assert_ended_like(process, tmp_path, made)
+    assert not any(path.exists() for path in trying)
+
+
+@pytest.mark.slow
+def test_an_engine_that_workers_cannot_load_is_said_in_a_sentence(videos: Path, tmp_path: Path) -> None:
+    process = two_workers(videos, tmp_path, "--engine", "onnxruntime-tensorrt")
+    told, words = process.communicate(timeout=300)
+    assert (process.returncode, told) == (2, "")
+    assert "onnxruntime has no TensorrtExecutionProvider here" in words
+    assert "Traceback" not in words
+
+
+def two_workers(videos: Path, folder: Path, *options: str) -> subprocess.Popen[str]:
+    pytest.importorskip("ray", reason="needs personsearch[archive]")
+    command = [
+        sys.executable, REPOSITORY / INDEX, "--videos", videos, "--out", folder / "index", "--workers", "2",
+        "--segment-s", str(SEGMENT_S), "--fps", str(FPS), *options,
+    ]  # fmt: skip
+    return subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def assert_ended_like(process: subprocess.Popen[str], folder: Path, made: Path) -> None:
+    told, words = process.communicate(timeout=300)
+    assert process.returncode == 3, words
+    assert len(told.splitlines()) == 1, told  # nothing of Ray's
     for path in made.rglob("visits/*/*.parquet"):
-        assert parquet.read_table(out / path.relative_to(made)).equals(parquet.read_table(path)), path.name
+        other = folder / "index" / path.relative_to(made)
+        assert parquet.read_table(other).equals(parquet.read_table(path)), path.name
 
 
-def _listening(root: int) -> set[str]:
-    """Addresses, as the kernel writes them, that a process and all below it listen on."""
+def _command(number: int) -> str:
+    try:
+        return Path(f"/proc/{number}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _family(root: int) -> set[int]:
+    """A process and all below it."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -304,8 +361,13 @@ def _listening(root: int) -> set[str]:
     ours = {root}
     while more := {child for child, parent in parents.items() if parent in ours} - ours:
         ours |= more
+    return ours
+
+
+def _listening(root: int) -> set[str]:
+    """Addresses, as the kernel writes them, that a process and all below it listen on."""
     inodes = set()
-    for number in ours:
+    for number in _family(root):
         try:
             links = [os.readlink(link) for link in Path(f"/proc/{number}/fd").iterdir()]
         except OSError:
