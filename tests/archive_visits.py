@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """How good an archive's visits are: of one person each, few a person, and found by his picture.
 
-    python tests/archive_visits.py --data PEOPLE_MOT [--video vtest.avi] [--cams cams.yaml] [--json FILE]
+    python tests/archive_visits.py --data PEOPLE_MOT [--video vtest.avi] [--describe KEY=VALUE ...]
+        [--json FILE]
 
 PEOPLE_MOT is a data set in PRW's layout with c1 (MOT16-11, 30 fps), c3 (KITTI-17, 10) and c4 (PETS09-S2L1, 10), whose
 numbers tell the time; --video is c4 whole. Each camera's frames become a video, which the real command indexes in one
@@ -11,13 +12,14 @@ one person   of the visits with two such views or more: those whose views all sh
 pieces       visits a person who has any
 mAP, first   people are searched by three annotated pictures each (80 rows or higher, not covered): how far ahead their
              visits are among all, and how often one of them is the first
---cams: a file whose `describe` is taken, for comparison with other settings.
+--describe: keys of that section of cams.yaml, for comparison with other settings.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -58,7 +60,7 @@ def _main() -> int:
     parser.add_argument("--data", required=True, help="a data set in PRW's layout")
     parser.add_argument("--video", default="", help="all frames of c4; without it that camera is left out")
     parser.add_argument("--bundle", default=str(REPOSITORY / "models" / "edge"))
-    parser.add_argument("--cams", default="", metavar="FILE", help="settings for the index")
+    parser.add_argument("--describe", nargs="*", default=[], metavar="KEY=VALUE", help="settings of cams.yaml")
     parser.add_argument("--json", default="", metavar="FILE", help="write the figures")
     given = parser.parse_args()
     searcher, figures = BundleSearcher(given.bundle), {}
@@ -76,7 +78,10 @@ def _main() -> int:
             figures[f"c{camera}"] = report | score(folder / "out", times, frames, searcher)
         print(f"c{camera} ", "  ".join(f"{key} {value}" for key, value in figures[f"c{camera}"].items()), flush=True)
     if given.json:
-        content = {"command": "python tests/archive_visits.py", "settings": given.cams or "default", **figures}
+        command = f"python tests/archive_visits.py --data {Path(given.data).name}"
+        command += f" --video {Path(given.video).name}" if given.video else ""
+        command += f" --describe {' '.join(given.describe)}" if given.describe else ""
+        content = {"command": command, "machine": f"{len(os.sched_getaffinity(0))} cores, no GPU", **figures}
         Path(given.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
 
@@ -96,7 +101,11 @@ def write(path: Path, frames: list[ImageTruth], fps: float) -> Path:
 def index(video: Path, out: Path, given: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, REPOSITORY / "archive" / "index.py", "--videos", video, "--out", out, "--camera", "a",
                "--workers", "1", "--segment-s", "3600", "--bundle", given.bundle]  # fmt: skip
-    command += ["--cams", given.cams] if given.cams else []
+    if given.describe:
+        describe = dict(pair.split("=", 1) for pair in given.describe)
+        cams = {"cameras": [{"name": "a", "url": "x"}], "describe": {k: float(v) for k, v in describe.items()}}
+        out.with_name("cams.yaml").write_text(json.dumps(cams), encoding="utf-8")
+        command += ["--cams", out.with_name("cams.yaml")]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     report = json.loads((out / "report.json").read_bytes())
     return {key: report[key] for key in ("pictures_analysed", "people_described", "visits")}
@@ -111,6 +120,7 @@ def score(
     pieces = Counter(owner for owner in owners.values() if owner >= 0)
     ranks = [ranking(out, person, vector, owners, searcher) for person, vector in queries(frames, searcher)]
     return {
+        "several_views": len(several),
         "one_person": round(sum(len(set(people)) == 1 for people in several) / max(1, len(several)), 3),
         "people": len(pieces), "pieces": round(sum(pieces.values()) / max(1, len(pieces)), 2), "queries": len(ranks),
         "mAP": round(float(np.mean([precision for precision, _ in ranks])), 3),
