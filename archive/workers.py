@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from personsearch.core.errors import UserError
 from personsearch.core.redaction import redact
 
 DEATHS = 2  # of processes in one run, after which a segment is left alone
+ANSWER_S = 5.0  # for a cluster's head
 STORE_BYTES = 100 << 20  # of Ray's object store: what travels are names of segments
 Done = dict[str, Any]
 
@@ -128,6 +130,7 @@ def _session(ray: Any, workers: int, address: str) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     with contextlib.ExitStack() as stack:
         if address:
+            _knock(address)
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
@@ -137,6 +140,19 @@ def _session(ray: Any, workers: int, address: str) -> Iterator[None]:
             ray.init(num_cpus=workers, object_store_memory=STORE_BYTES, _temp_dir=folder, **quiet)
         stack.callback(ray.shutdown)
         yield
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for minutes. Raises UserError where nothing listens."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_S):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        reason = error.strerror or "no answer" if isinstance(error, OSError) else "no port"
+        raise UserError(f"--ray {address}: {reason}; expected HOST:PORT of a cluster's head, or auto") from None
 
 
 def prepare_ray(address: str = "") -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -283,6 +284,15 @@ def test_what_videos_are_gone_is_erased_when_asked(videos: Path, made: Path, tmp
     assert index(one, out, "--prune").returncode == 0
     assert not visits(out)
     assert len(list(out.glob("parts/*"))) == 1
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(videos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs personsearch[archive]")
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = index(videos, tmp_path / "index", "--ray", address)
+    assert_user_error(result, f"--ray {address}: Connection refused", "expected HOST:PORT of a cluster's head")
 
 
 @pytest.mark.slow
