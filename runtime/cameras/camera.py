@@ -61,7 +61,7 @@ class Camera:
         self.process: Any = None
         self._report = report
         remember_url(settings.url)
-        self._gate: tuple[bool, float, bool] | None = None  # what its process knows: see `leave_out_still`
+        self._gate: tuple[bool, float, float] | None = None  # what its process knows: see `leave_out_still`
         self._trying, self._hung = False, 0  # its process tries a device for decoding; how many ended so
         self._rests = False  # the next process may leave frames without motion undecoded
         self._memory: SharedFrames | None = None  # the current one,
