@@ -29,7 +29,7 @@ from personsearch.runtime.settings import StreamSettings
 log = logging.getLogger("personsearch.people")
 MOST_AT_ONCE = 4  # descriptions in one call of the engine: frames wait for it
 SAVE_EVERY_S, CENTRE_EVERY_S = 300.0, 60.0
-WATCH_EVERY_S = 0.5  # people who do not move: a track lasts longer than that without being seen
+WATCH_EVERY_S = 0.5  # people who do not move, and thrice before a track counts as lost
 SAVED_S = 2.0  # of descriptions that were not needed
 LIVE = ""  # key of the budget that live cameras share
 
@@ -136,7 +136,8 @@ class People:
         frame) as long as somebody has just come, or was not seen in the latest frame."""
         if not self.following(camera):
             return math.inf
-        return WATCH_EVERY_S if self._cameras[camera].tracker.settled else 0.0
+        tracker = self._cameras[camera].tracker
+        return min(WATCH_EVERY_S, tracker.settings.lost_after_s / 3) if tracker.settled else 0.0
 
     def apply(self, settings: StreamSettings, gallery: Gallery, calibrations: Mapping[str, CameraCalibration]) -> None:
         """After a reload: the same tracks, judged anew."""

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from personsearch.core.bundle import read_manifest
 from personsearch.core.errors import ConfigError, GalleryError
 from personsearch.core.odds import Odds
 from personsearch.core.records import Detections
 from personsearch.core.tracking.tracker import Tracker, TrackingSettings
+from personsearch.runtime.cameras.frames import Frame
 from personsearch.runtime.decisions.calibration import (
     CameraCalibration,
     calibration_file,
@@ -25,10 +27,10 @@ from personsearch.runtime.decisions.gallery import EnrolledView, Gallery
 from personsearch.runtime.decisions.gallery_file import FIRST_FORMAT, load_gallery, save_gallery
 from personsearch.runtime.decisions.judge import Judge, check_target
 from personsearch.runtime.decisions.lineup import Lineup
-from personsearch.runtime.decisions.people import Budget
+from personsearch.runtime.decisions.people import Budget, People
 from personsearch.runtime.decisions.recognition import Recognition
 from personsearch.runtime.operations.measuring import tail_points
-from personsearch.runtime.settings import DescribeSettings, MatchSettings
+from personsearch.runtime.settings import DescribeSettings, MatchSettings, StreamSettings, default_bundle
 
 D, MODEL = 32, "a" * 16
 ODDS = Odds.model_validate(
@@ -50,6 +52,24 @@ def look(person: int, noise: float = 0.0, seed: int = 0, shift: np.ndarray | Non
 
 
 # --- means of cameras ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lost_after_s", "every_s"), [(1.5, 0.5), (0.6, 0.2)])
+def test_people_who_do_not_move_are_looked_at_before_they_count_as_lost(lost_after_s: float, every_s: float) -> None:
+    manifest = read_manifest(default_bundle())
+    settings = StreamSettings.model_validate(
+        {"cameras": [{"name": "yard", "url": "rtsp://127.0.0.1/x"}], "tracking": {"lost_after_s": lost_after_s}}
+    )
+    people = People(settings, manifest, Gallery(manifest.model_hash, manifest.dimensions))
+    assert people.watch_every_s("yard") == np.inf  # not there yet
+    people.add(settings.cameras[0])
+    assert people.watch_every_s("yard") == np.inf
+    seen = []
+    for number in range(22):
+        one = Detections(np.array([[10, 10, 50, 130]]), np.array([0.9]), np.zeros((1, 0)))
+        people.see(Frame("yard", np.zeros((180, 320, 3), np.uint8), number, 0.0, number / 10, moment=number / 10), one)
+        seen.append(people.watch_every_s("yard"))
+    assert seen == pytest.approx([0.0] * 20 + [every_s] * 2)
 
 
 def test_a_camera_that_saw_nobody_changes_nothing() -> None:
