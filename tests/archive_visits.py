@@ -27,15 +27,16 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from ground_truth import one_number_each
 from pyarrow import parquet
+from split_camera import write_video
+from tracking import FPS, SAME_IOU
 
 from personsearch.core.boxes import iou
 from personsearch.core.engines.searcher import BundleSearcher
 from personsearch.core.errors import UserError, run_main
-from personsearch.core.metrics import frame_number
+from personsearch.core.metrics import average_precision, frame_number
 from personsearch.core.records import ImageTruth
 from personsearch.runtime.decisions.gallery import EnrolledView
 from personsearch.runtime.decisions.people import odds_of
@@ -45,8 +46,7 @@ from personsearch.train.data.prw import load_prw
 from personsearch.train.data.samples import read_image
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-FPS = {1: 30.0, 3: 10.0, 4: 10.0}  # of the cameras' sources
-SAME_IOU, TALL, CLEAR = 0.5, 80, 0.15
+TALL, CLEAR = 80, 0.15
 SOON_S, BETWEEN_S = 0.02, 0.6  # of an annotated frame, and apart: between such two people went straight on
 FEWEST, PLACES = 10, (0.1, 0.5, 0.9)  # pictures of somebody who is searched, and which of them are taken
 
@@ -72,7 +72,9 @@ def _main() -> int:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             first = 1 if camera == 4 else frame_number(frames[0].name)
-            video = Path(given.video) if camera == 4 else write(folder / "c.avi", frames, FPS[camera])
+            video = Path(given.video) if camera == 4 else folder / "c.avi"
+            if camera != 4:
+                write_video(video, without_gaps(frames), FPS[camera])
             report = index(video, folder / "out", given)
             times = {(frame_number(t.name) - first) / FPS[camera]: t for t in frames}
             figures[f"c{camera}"] = report | score(folder / "out", times, frames, searcher)
@@ -86,16 +88,12 @@ def _main() -> int:
     return 0
 
 
-def write(path: Path, frames: list[ImageTruth], fps: float) -> Path:
-    """The camera's frames at their times; one that is not there is the one before."""
-    by_number = {frame_number(t.name): t for t in frames}
-    image = read_image(frames[0])
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, image.shape[1::-1])
-    for number in range(min(by_number), max(by_number) + 1):
-        image = read_image(by_number[number]) if number in by_number else image
-        writer.write(image)
-    writer.release()
-    return path
+def without_gaps(frames: list[ImageTruth]) -> list[ImageTruth]:
+    """In the place of each that is missing the one before."""
+    by_number, whole = {frame_number(t.name): t for t in frames}, [frames[0]]
+    for number in range(min(by_number) + 1, max(by_number) + 1):
+        whole.append(by_number.get(number, whole[-1]))
+    return whole
 
 
 def index(video: Path, out: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -134,7 +132,7 @@ def people_of_visits(out: Path, times: dict[float, ImageTruth]) -> dict[str, lis
     for path in out.glob("visits/*/*.parquet"):
         for row in parquet.read_table(path).to_pylist():
             people = seen[row["visit"]] = []
-            begun = row["started"] - start_of(row)
+            begun = row["view_times"][0] - row["video_s"]  # the best view has both times
             for at, box in zip(row["view_times"], row["view_boxes"], strict=True):
                 boxes, identities = truth_at(at - begun, moments, times)
                 overlap = iou(np.array(box, np.float32).reshape(1, 4), boxes)[0]
@@ -159,12 +157,6 @@ def truth_at(second: float, moments: np.ndarray, times: dict[float, ImageTruth])
     return boxes[known >= 0], known[known >= 0]
 
 
-def start_of(row: dict[str, Any]) -> float:
-    """Seconds of the file at which a visit started, by its best view, which has both times."""
-    best = int(np.argmax(row["view_qualities"]))
-    return float(row["video_s"] - (row["view_times"][best] - row["started"]))
-
-
 def queries(frames: list[ImageTruth], searcher: BundleSearcher) -> list[tuple[int, np.ndarray]]:
     """Who is searched, and by which embedding (D,)."""
     clear = defaultdict(list)
@@ -186,11 +178,9 @@ def ranking(
     odds = odds_of(manifest, searcher.engine.name)
     query = [EnrolledView(vector, "query")]
     found = search_index(out, query, manifest.model_hash, Range(), lambda _: None, lambda _: odds, limit=1000)
-    right = np.array([owners[hit.sighting] == person for hit in found.hits if hit.sighting in owners])
-    if not right.any():
-        return 0.0, False
-    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-    return float((precision * right).sum() / right.sum()), bool(right[0])
+    hits = [hit for hit in found.hits if hit.sighting in owners]
+    right = np.array([owners[hit.sighting] == person for hit in hits], bool)
+    return average_precision(right, np.array([hit.similarity for hit in hits])), bool(right[:1].any())
 
 
 if __name__ == "__main__":

@@ -35,7 +35,6 @@ from personsearch.core.records import Detections
 from personsearch.core.tracking.tracker import Tracker, TrackingSettings
 from personsearch.core.videos import Video
 from personsearch.runtime.cameras.motion import MotionDetector, MotionGate, small
-from personsearch.runtime.decisions.people import WATCH_EVERY_S
 
 FPS, LOW, WORKING = 10.0, 0.15, 0.3
 SAME_IOU = 0.5
@@ -208,8 +207,7 @@ class Camera:
         opens = self._gate.opens(image, moment)
         if opens:
             self._known = [track.box for track in self._tracker.update(people, moment)]
-        tracker = self._tracker
-        self._past.append(math.inf if not tracker.following else WATCH_EVERY_S if tracker.settled else 0.0)
+        self._past.append(self._tracker.watch_every_s)
         return opens
 
     def lost(self, people: Detections) -> int:

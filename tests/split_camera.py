@@ -79,9 +79,9 @@ def queries(truths: Sequence[ImageTruth]) -> list[str]:
     return lines
 
 
-def write_video(path: Path, truths: Sequence[ImageTruth]) -> None:
+def write_video(path: Path, truths: Sequence[ImageTruth], fps: float = FPS) -> None:
     height, width = read_image(truths[0]).shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (width, height))
     for truth in truths:
         writer.write(read_image(truth))
     writer.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -17,6 +18,7 @@ from personsearch.core.tracking.association import affinity, ambiguous, assign, 
 HIDDEN = 0.5  # whoever was covered by more than this may be somebody else when he comes out
 MOST_SURE = 0.8  # no detector must be surer of a person than this
 GAP_S = 1.0  # so may whoever was not looked at for so long
+WATCH_EVERY_S = 0.5  # people who do not move, and thrice before a track counts as lost
 SETTLED_S = 2.0  # so long has somebody been followed of whom the next frame is expected to bring nothing new
 PART = 0.6  # a box with more than this share of itself in a tracked person's box is a part of that person
 
@@ -156,6 +158,14 @@ class Tracker:
         """Was everybody who is followed seen in the latest frame, and for some time by then? While nothing moves, they
         are where they were."""
         return all(t in self._latest and self._now - t.first_seen >= SETTLED_S for t in self._followed)
+
+    @property
+    def watch_every_s(self) -> float:
+        """How often the camera is to be analysed though nothing moves in it: inf with nobody to be followed, 0 (every
+        frame) as long as somebody has just come, or was not seen in the latest frame."""
+        if not self.following:
+            return math.inf
+        return min(WATCH_EVERY_S, self.settings.lost_after_s / 3) if self.settled else 0.0
 
     @property
     def _followed(self) -> list[Track]:

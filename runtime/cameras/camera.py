@@ -139,7 +139,7 @@ class Camera:
         """Tell its process, where that is news, whether frames without motion are left out just now. Never those of a
         lossless camera: all its frames count, and they come as fast as they are taken.
 
-        watch_every_s  see `People.watch_every_s`"""
+        watch_every_s  see `Tracker.watch_every_s`"""
         on = scheduling.motion and not self.settings.lossless
         self._rests = on and scheduling.rest
         gate = (on, scheduling.look_every_s, watch_every_s if on else math.inf)

@@ -103,7 +103,7 @@ class MotionGate:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """options  the camera's settings: `name`, `ignore` and `region`"""
-        self.on, self.look_every_s, self.watch_every_s = False, 2.0, math.inf  # as the stream says; see People
+        self.on, self.look_every_s, self.watch_every_s = False, 2.0, math.inf  # as the stream says; see Tracker
         self.look = False  # the latest frame let through is a look at a still scene
         self._detector = MotionDetector(within(options["ignore"], options["region"]))
         self._until = self._looked = self._analysed = self._stirred = -math.inf

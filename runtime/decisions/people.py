@@ -29,7 +29,6 @@ from personsearch.runtime.settings import StreamSettings
 log = logging.getLogger("personsearch.people")
 MOST_AT_ONCE = 4  # descriptions in one call of the engine: frames wait for it
 SAVE_EVERY_S, CENTRE_EVERY_S = 300.0, 60.0
-WATCH_EVERY_S = 0.5  # people who do not move, and thrice before a track counts as lost
 SAVED_S = 2.0  # of descriptions that were not needed
 LIVE = ""  # key of the budget that live cameras share
 
@@ -132,12 +131,8 @@ class People:
         return camera in self._cameras and self._cameras[camera].tracker.following
 
     def watch_every_s(self, camera: str) -> float:
-        """How often that camera is to be analysed though nothing moves in it: inf with nobody to be followed, 0 (every
-        frame) as long as somebody has just come, or was not seen in the latest frame."""
-        if not self.following(camera):
-            return math.inf
-        tracker = self._cameras[camera].tracker
-        return min(WATCH_EVERY_S, tracker.settings.lost_after_s / 3) if tracker.settled else 0.0
+        """Of that camera's tracker; inf for one that is not there."""
+        return self._cameras[camera].tracker.watch_every_s if camera in self._cameras else math.inf
 
     def apply(self, settings: StreamSettings, gallery: Gallery, calibrations: Mapping[str, CameraCalibration]) -> None:
         """After a reload: the same tracks, judged anew."""

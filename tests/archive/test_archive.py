@@ -29,6 +29,7 @@ from personsearch.archive.parts import mean_of
 from personsearch.archive.pictures import segments_of
 from personsearch.archive.progress import Progress
 from personsearch.archive.videos import Video, find_videos, probe
+from personsearch.core.processor import kernel_text
 from personsearch.runtime.settings import StreamSettings, default_bundle
 
 BEGIN = 1769860800.0  # 2026-01-31T12:00:00Z
@@ -319,7 +320,7 @@ def test_a_worker_of_ray_that_is_killed_is_begun_anew_and_its_segment_done_again
     while not (trying := list(tmp_path.rglob("*.trying"))):
         assert process.poll() is None, "no worker began"
         time.sleep(0.02)
-    workers = [number for number in _family(process.pid) if "_Actor" in _command(number)]
+    workers = [number for number in _family(process.pid) if "_Actor" in kernel_text(f"/proc/{number}/cmdline")]
     assert workers, "no worker was seen"
     os.kill(workers[0], signal.SIGKILL)
     assert_ended_like(process, tmp_path, made)
@@ -351,13 +352,6 @@ def assert_ended_like(process: subprocess.Popen[str], folder: Path, made: Path) 
     for path in made.rglob("visits/*/*.parquet"):
         other = folder / "index" / path.relative_to(made)
         assert parquet.read_table(other).equals(parquet.read_table(path)), path.name
-
-
-def _command(number: int) -> str:
-    try:
-        return Path(f"/proc/{number}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 def _family(root: int) -> set[int]:

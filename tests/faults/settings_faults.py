@@ -30,6 +30,7 @@ from harness import (
 )
 from nobody import network
 
+from personsearch.core.processor import kernel_text
 from personsearch.runtime.client import Client
 from personsearch.runtime.decisions.gallery_file import save_gallery
 from personsearch.runtime.delivery.events import from_iso
@@ -244,7 +245,7 @@ def password_in_url(long: bool) -> Outcome:
                     if event["type"] == "settings":
                         break
             metrics = urllib.request.urlopen(f"http://127.0.0.1:{port + 2}/metrics", timeout=5).read().decode()
-            arguments = "".join(command_line(pid) for pid in [stream.pid, *children(stream.pid)])
+            arguments = "".join(kernel_text(f"/proc/{pid}/cmdline") for pid in [stream.pid, *children(stream.pid)])
         finally:
             stream.terminate()
             stream.wait(20)
@@ -287,13 +288,6 @@ def password_in_url(long: bool) -> Outcome:
         and "rejected" in heard,
         {"leaks": leaks, "causes": seen, "wrong": wrong, "drawn": drawn},
     )
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""  # it has just ended
 
 
 def children(pid: int) -> list[int]:
